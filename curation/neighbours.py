@@ -1,0 +1,33 @@
+"""Exact nearest neighbours by cosine, in fp32 blocks (recall 1; an index would cost determinism)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+BLOCK = 2048
+
+
+def pairs_above(queries: Vectors, base: Vectors, threshold: float) -> Iterator[tuple[int, int, float]]:
+    """Yield (query row, base row, cosine) for every pair at or above the threshold, in row order.
+
+    Args:
+        queries: shape (n, d), rows of unit length.
+        base: shape (m, d), rows of unit length.
+        threshold: smallest cosine that counts.
+    """
+    for start in range(0, len(queries), BLOCK):
+        block = queries[start : start + BLOCK]
+        hits: list[tuple[NDArray[np.intp], NDArray[np.intp], Vectors]] = []
+        for offset in range(0, len(base), 4 * BLOCK):
+            scores = block @ base[offset : offset + 4 * BLOCK].T
+            rows, columns = np.nonzero(scores >= threshold)
+            hits.append((rows + start, columns + offset, scores[rows, columns]))
+        if not hits:
+            continue
+        rows = np.concatenate([h[0] for h in hits])
+        columns = np.concatenate([h[1] for h in hits])
+        values = np.concatenate([h[2] for h in hits])
+        for i in np.lexsort((columns, rows)):
+            yield int(rows[i]), int(columns[i]), float(values[i])

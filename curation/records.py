@@ -1,0 +1,206 @@
+"""Conversations, their content ids and their Arrow tables.
+
+A ``Conversation`` is what parsing, splitting, deduplication, leakage checks and validation work on.
+Its ``id`` is the sha256 of its content alone (scheme ``record-v1``); its ``uid`` is the id plus a copy
+number, so that equal content can be told apart without file names or row numbers.
+"""
+
+import hashlib
+import json
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEME = "record-v1"
+SPLITS = ("train", "dev", "test")
+UNASSIGNED = ""
+ROLES = ("user", "assistant")
+TASKS = ("dialogue", "emotion")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of talk: who speaks (``user`` or ``assistant``), the text, and support strategies if known."""
+
+    role: str
+    text: str
+    strategies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One conversation of one source. A GoEmotions comment is a conversation of one user turn with labels.
+
+    ``group`` names the structural unit that may not stand in two splits (a conversation id, a dialogue);
+    ``split`` is the official split, or empty where the corpus has none.
+    """
+
+    source: str
+    task: str
+    group: str
+    split: str
+    turns: tuple[Turn, ...]
+    situation: str = ""
+    emotions: tuple[str, ...] = ()
+    id: str = ""
+    copy: int = 0
+
+    @property
+    def uid(self) -> str:
+        """Content id and copy number, unique in a corpus."""
+        return f"{self.id}-{self.copy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record stood in the raw data: file and first and last row (1-based, header included)."""
+
+    file: str
+    first_row: int
+    last_row: int
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces, in NFC; the byte form that every content digest is taken over."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return unicodedata.normalize("NFC", text)
+
+
+def digest(value: object) -> str:
+    """Hex sha256 of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """Hex sha256 of one text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content_id(conversation: Conversation) -> str:
+    """Hex sha256 of what was said and labelled: never of split, group, file or row."""
+    return digest(
+        {
+            "scheme": SCHEME,
+            "source": conversation.source,
+            "task": conversation.task,
+            "situation": conversation.situation,
+            "turns": [[t.role, t.text, list(t.strategies)] for t in conversation.turns],
+            "emotions": list(conversation.emotions),
+        }
+    )
+
+
+def identify(rows: Iterable[tuple[Conversation, Origin]]) -> list[tuple[Conversation, Origin]]:
+    """Give every record its id and copy number; the result is sorted by uid.
+
+    Copies of equal content are numbered in the order train, dev, test, unassigned, then by group, so that
+    row order never decides; only records equal in all of these are told apart by their origin.
+    """
+    rank = {name: i for i, name in enumerate((*SPLITS, UNASSIGNED))}
+    by_id: dict[str, list[tuple[Conversation, Origin]]] = defaultdict(list)
+    for conversation, origin in rows:
+        by_id[content_id(conversation)].append((conversation, origin))
+    result = []
+    for key in sorted(by_id):
+        copies = sorted(by_id[key], key=lambda r: (rank[r[0].split], r[0].group, r[1].file, r[1].first_row))
+        result += [(replace(c, id=key, copy=n), origin) for n, (c, origin) in enumerate(copies)]
+    return result
+
+
+def clean_text(text: str) -> str:
+    """NFC, line ends and other whitespace runs as one space, trimmed."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+SCHEMA = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("id", pa.string()),
+        ("copy", pa.int32()),
+        ("source", pa.string()),
+        ("task", pa.string()),
+        ("group", pa.string()),
+        ("split", pa.string()),
+        ("situation", pa.string()),
+        (
+            "turns",
+            pa.list_(pa.struct([("role", pa.string()), ("text", pa.string()), ("strategies", pa.list_(pa.string()))])),
+        ),
+        ("emotions", pa.list_(pa.string())),
+    ]
+)
+
+ORIGIN_SCHEMA = pa.schema(
+    [("uid", pa.string()), ("file", pa.string()), ("first_row", pa.int64()), ("last_row", pa.int64())]
+)
+
+
+def as_row(conversation: Conversation) -> dict[str, Any]:
+    """The record as one row of ``SCHEMA``."""
+    return {
+        "uid": conversation.uid,
+        "id": conversation.id,
+        "copy": conversation.copy,
+        "source": conversation.source,
+        "task": conversation.task,
+        "group": conversation.group,
+        "split": conversation.split,
+        "situation": conversation.situation,
+        "turns": [{"role": t.role, "text": t.text, "strategies": list(t.strategies)} for t in conversation.turns],
+        "emotions": list(conversation.emotions),
+    }
+
+
+def from_row(row: dict[str, Any]) -> Conversation:
+    """The record that ``as_row`` wrote."""
+    return Conversation(
+        source=row["source"],
+        task=row["task"],
+        group=row["group"],
+        split=row["split"],
+        turns=tuple(Turn(t["role"], t["text"], tuple(t["strategies"])) for t in row["turns"]),
+        situation=row["situation"],
+        emotions=tuple(row["emotions"]),
+        id=row["id"],
+        copy=row["copy"],
+    )
+
+
+def by_uid(conversations: Iterable[Conversation]) -> list[Conversation]:
+    """The records in the one total order used everywhere."""
+    return sorted(conversations, key=lambda c: (c.id, c.copy))
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write Parquet whose bytes depend on the rows alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd", row_group_size=65536, store_schema=False)
+
+
+def write_records(conversations: Iterable[Conversation], path: Path) -> None:
+    """Write records as Parquet, sorted by uid."""
+    rows = [as_row(c) for c in by_uid(conversations)]
+    write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+
+
+def read_records(path: Path) -> list[Conversation]:
+    """Read what ``write_records`` wrote."""
+    return [from_row(row) for row in pq.read_table(path).to_pylist()]
+
+
+def write_origins(rows: Sequence[tuple[Conversation, Origin]], path: Path) -> None:
+    """Write where each record stood in the raw data."""
+    table = pa.Table.from_pylist(
+        [
+            {"uid": c.uid, "file": o.file, "first_row": o.first_row, "last_row": o.last_row}
+            for c, o in sorted(rows, key=lambda r: r[0].uid)
+        ],
+        schema=ORIGIN_SCHEMA,
+    )
+    write_table(table, path)

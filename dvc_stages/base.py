@@ -1,0 +1,18 @@
+"""The base model's pointer: its name, revision and the digest of every file that is loaded."""
+
+from dvc_stages.tables import BASE
+from pipelines.provenance.stage import Run, execute
+from pipelines.settings.training import BaseParams
+from pipelines.sft.base import resolve_base
+
+
+def main(run: Run) -> None:
+    """Write ``models/base.json``."""
+    params = run.section("base", BaseParams)
+    pointer = resolve_base(params.name, params.revision or None)
+    BASE.parent.mkdir(parents=True, exist_ok=True)
+    BASE.write_text(pointer.to_json(), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    execute(main)

@@ -1,0 +1,29 @@
+"""One model's replies to the fixed prompts."""
+
+from pathlib import Path
+
+from curation.jsonl import read_jsonl, write_jsonl
+from dvc_stages.tables import BASE, PROMPTS
+from pipelines.evaluation.respond import RespondSettings, respond
+from pipelines.provenance.lineage import build_lineage, write_json
+from pipelines.provenance.stage import Run, execute
+from pipelines.settings.evaluation import RespondParams
+from pipelines.sft.hardware import choose
+
+RESPONSES = Path("data/responses")
+
+
+def main(run: Run) -> None:
+    """Write ``data/responses/<model>.jsonl`` and its lineage."""
+    settings = RespondSettings(**run.section("respond", RespondParams).model_dump())
+    model = BASE if run.key == "base" else Path("models") / run.key
+    hardware = choose(settings.device, settings.threads)
+    write_jsonl(respond(model, read_jsonl(PROMPTS), settings), RESPONSES / f"{run.key}.jsonl")
+    lineage = build_lineage(
+        run, device=hardware.device, dtype=hardware.dtype, threads=hardware.threads, parent=model
+    )
+    write_json(RESPONSES / f"{run.key}.lineage.json", lineage)
+
+
+if __name__ == "__main__":
+    execute(main)

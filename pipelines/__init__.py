@@ -1,0 +1,1 @@
+"""What is built on curated data: training, evaluation, provenance, experiments and reporting."""

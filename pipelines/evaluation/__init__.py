@@ -1,0 +1,1 @@
+"""Prompts, gates, judges, statistics and scores: how a reply becomes a number, and what the number is worth."""

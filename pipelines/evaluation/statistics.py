@@ -1,0 +1,244 @@
+"""Intervals and paired tests for scores of models on the same prompts.
+
+Prompts are a sample, so a mean has a standard error; models answer the same prompts, so they are compared by the
+differences (Miller 2024, arXiv 2411.00640). With few prompts most differences are noise: every comparison carries the
+smallest difference that it could have detected, and "inconclusive" is a normal verdict.
+
+scipy is imported inside the functions that need it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import HeartwoodError
+
+ALPHA = 0.05
+"""Two-sided significance level of verdicts and detectable differences."""
+
+POWER = 0.80
+"""Probability with which a difference of the reported detectable size would be found."""
+
+EXACT_ITEMS = 20
+"""Up to so many non-zero differences the sign-flip test enumerates all 2^k sign patterns."""
+
+MONTE_CARLO_DRAWS = 20_000
+"""Random sign patterns drawn beyond that."""
+
+Verdict = Literal["improved", "worse", "inconclusive"]
+
+_Floats = npt.NDArray[np.float64]
+_DRAWS_AT_ONCE = 500
+_PAIR_HINT = "score both models on the same prompts (dvc repro), then compare again"
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean with its standard error and t interval, in the units of the values."""
+
+    n: int
+    mean: float
+    se: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """What ``b`` is against ``a`` on the same ``n`` items; differences are ``b - a``.
+
+    ``sd`` and ``se`` are of the differences, ``low`` and ``high`` bound the t interval of their mean. ``p`` is the
+    two-sided sign-flip p, ``p_method`` ``exact`` or ``monte-carlo``. ``up``, ``down`` and ``same`` count items.
+    ``mde`` is the smallest mean difference detectable with this ``n`` and ``sd`` (`detectable_difference`).
+    """
+
+    n: int
+    mean_a: float
+    mean_b: float
+    difference: float
+    sd: float
+    se: float
+    low: float
+    high: float
+    p: float
+    p_method: Literal["exact", "monte-carlo"]
+    up: int
+    down: int
+    same: int
+    mde: float
+
+
+def mean_interval(values: Sequence[float] | _Floats, level: float = 0.95) -> MeanInterval:
+    """Mean, standard error and two-sided t interval at ``level``.
+
+    Raises `HeartwoodError` for fewer than two values, NaN or infinity.
+    """
+    from scipy import stats
+
+    x = _finite(values, "values")
+    if len(x) < 2:
+        raise HeartwoodError(f"an interval needs at least 2 values, here are {len(x)}", hint="score more prompts")
+    mean = float(x.mean())
+    se = float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1)) * se
+    return MeanInterval(len(x), mean, se, mean - half, mean + half)
+
+
+def paired_comparison(
+    a: Mapping[str, float] | Sequence[float] | _Floats,
+    b: Mapping[str, float] | Sequence[float] | _Floats,
+    seed: int,
+    level: float = 0.95,
+) -> PairedComparison:
+    """Compares ``b`` with ``a``, item by item.
+
+    Mappings from item id to value are joined on the id, sequences by position. ``seed`` serves the Monte Carlo test only.
+    Raises `HeartwoodError` for different ids, unequal lengths, fewer than two items, NaN or infinity.
+    """
+    values_a, values_b = _pair(a, b)
+    differences = values_b - values_a
+    interval = mean_interval(differences, level)
+    sd = float(differences.std(ddof=1))
+    p, method = sign_flip_p(differences, seed)
+    return PairedComparison(
+        n=interval.n,
+        mean_a=float(values_a.mean()),
+        mean_b=float(values_b.mean()),
+        difference=interval.mean,
+        sd=sd,
+        se=interval.se,
+        low=interval.low,
+        high=interval.high,
+        p=p,
+        p_method=method,
+        up=int((differences > 0).sum()),
+        down=int((differences < 0).sum()),
+        same=int((differences == 0).sum()),
+        mde=detectable_difference(sd, interval.n),
+    )
+
+
+def sign_flip_p(
+    differences: Sequence[float] | _Floats, seed: int
+) -> tuple[float, Literal["exact", "monte-carlo"]]:
+    """Two-sided p of the mean difference under random signs, and how it was found.
+
+    The share of sign patterns whose absolute sum is at least the observed one. Up to `EXACT_ITEMS` non-zero differences
+    every pattern is counted; beyond that `MONTE_CARLO_DRAWS` patterns are drawn from ``numpy``'s PCG64 with ``seed``, and
+    the p is ``(1 + hits) / (1 + draws)``, which never is 0.
+    """
+    d = _finite(differences, "differences")
+    magnitudes = np.abs(d[d != 0])
+    tolerance = 1e-9 * float(magnitudes.sum())
+    threshold = abs(float(d.sum())) - tolerance
+    if len(magnitudes) <= EXACT_ITEMS:
+        sums = np.zeros(1)
+        for magnitude in magnitudes:
+            sums = np.concatenate((sums + magnitude, sums - magnitude))
+        return float((np.abs(sums) >= threshold).mean()), "exact"
+    generator = np.random.default_rng(seed)
+    hits = 0
+    for _ in range(MONTE_CARLO_DRAWS // _DRAWS_AT_ONCE):
+        signs = generator.integers(0, 2, size=(_DRAWS_AT_ONCE, len(magnitudes)), dtype=np.int8) * 2 - 1
+        hits += int((np.abs(signs @ magnitudes) >= threshold).sum())
+    return (1 + hits) / (1 + MONTE_CARLO_DRAWS), "monte-carlo"
+
+
+def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
+    """Smallest true mean difference that a two-sided paired t test at ``alpha`` finds with probability ``power``.
+
+    ``sd`` is the standard deviation of the ``n`` differences; the result has its units (0 if ``sd`` is 0). Solved on the
+    noncentral t distribution.
+    """
+    from scipy import optimize, stats
+
+    if n < 2 or not math.isfinite(sd) or sd < 0:
+        raise HeartwoodError(
+            f"no detectable difference for n={n}, sd={sd}", hint="give at least 2 items and a finite standard deviation"
+        )
+    if sd == 0:
+        return 0.0
+    freedom = n - 1
+    critical = float(stats.t.ppf(1 - alpha / 2, freedom))
+
+    def shortfall(noncentrality: float) -> float:
+        above = stats.nct.sf(critical, freedom, noncentrality)
+        below = stats.nct.cdf(-critical, freedom, noncentrality)
+        return float(above + np.nan_to_num(below)) - power
+
+    upper = 2 * critical + 10.0
+    return float(optimize.brentq(shortfall, 0.0, upper, xtol=1e-10)) * sd / math.sqrt(n)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values, in the order given. Raises `HeartwoodError` outside 0..1."""
+    if any(not 0 <= p <= 1 for p in ps):
+        raise HeartwoodError(f"p values must lie in 0..1, here are {list(ps)}", hint="check the comparisons behind them")
+    adjusted = [0.0] * len(ps)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def mcnemar_p(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Two-sided exact McNemar p for two yes/no outcomes on the same items (binomial test on the discordant pairs)."""
+    from scipy import stats
+
+    if len(a) != len(b):
+        raise HeartwoodError(f"outcomes of {len(a)} and {len(b)} items cannot be paired", hint=_PAIR_HINT)
+    gained = sum(y and not x for x, y in zip(a, b, strict=True))
+    lost = sum(x and not y for x, y in zip(a, b, strict=True))
+    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def rate_rose(a: Sequence[bool], b: Sequence[bool]) -> bool:
+    """Whether ``b`` is true on significantly more items than ``a``: more of them, and `mcnemar_p` under `ALPHA`."""
+    return sum(b) > sum(a) and mcnemar_p(a, b) < ALPHA
+
+
+def verdict(comparison: PairedComparison, p_adjusted: float, degenerate_rose: bool) -> Verdict:
+    """``improved``, ``worse`` or ``inconclusive`` for ``b`` against ``a``.
+
+    A direction needs an interval that excludes 0 and an adjusted p under `ALPHA`. A model whose rate of degenerate
+    replies rose significantly (`rate_rose`) is never ``improved``.
+    """
+    if p_adjusted < ALPHA and comparison.high < 0:
+        return "worse"
+    if p_adjusted < ALPHA and comparison.low > 0 and not degenerate_rose:
+        return "improved"
+    return "inconclusive"
+
+
+def _finite(values: Sequence[float] | _Floats, what: str) -> _Floats:
+    x = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(x).all():
+        position = int(np.flatnonzero(~np.isfinite(x))[0])
+        raise HeartwoodError(
+            f"{what}: item {position} is {x[position]}, not a finite number",
+            hint="leave unscored items out on both sides; never fill them with a number",
+        )
+    return x
+
+
+def _pair(
+    a: Mapping[str, float] | Sequence[float] | _Floats, b: Mapping[str, float] | Sequence[float] | _Floats
+) -> tuple[_Floats, _Floats]:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        if a.keys() != b.keys():
+            odd = min(a.keys() ^ b.keys())
+            raise HeartwoodError(
+                f"different items: {odd} is only on the {'first' if odd in a else 'second'} side", hint=_PAIR_HINT
+            )
+        ids = sorted(a)
+        return _finite([a[i] for i in ids], "first side"), _finite([b[i] for i in ids], "second side")
+    if isinstance(a, Mapping) or isinstance(b, Mapping):
+        raise HeartwoodError("one side has item ids and the other has not", hint=_PAIR_HINT)
+    if len(a) != len(b):
+        raise HeartwoodError(f"{len(a)} items against {len(b)} cannot be paired", hint=_PAIR_HINT)
+    return _finite(a, "first side"), _finite(b, "second side")

@@ -1,0 +1,215 @@
+"""The one wrapper that every stage of ``dvc.yaml`` runs through.
+
+DVC writes the hashes of dependencies and params after the command has ended, so an edit made while a stage runs
+would be recorded as what the stage has read (treeverse/dvc#11058). The wrapper hashes everything that
+``dvc.yaml`` lists for the stage at the start, again at the end, and on a change removes the outs and fails.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from curation.errors import HeartwoodError
+from curation.records import digest
+from pipelines.provenance.hashing import Digest, hash_path
+from pipelines.settings.strict import parse_section, read_params
+
+T = TypeVar("T")
+PARAMS = Path("params.yaml")
+RUNS = Path(".heartwood/runs")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A stage as ``dvc.yaml`` defines it, templates resolved: paths relative to the root, and params keys."""
+
+    name: str
+    deps: tuple[str, ...]
+    params: tuple[str, ...]
+    outs: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """What stands behind ``@`` in a foreach stage's name."""
+        return self.name.partition("@")[2]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a stage reads, as it stood at one moment: digests by path and values by params key."""
+
+    files: dict[str, Digest]
+    params: dict[str, Any]
+
+    def difference(self, later: "Inputs") -> list[str]:
+        """The paths and params keys that are not what they were."""
+        files = [p for p in self.files if self.files[p] != later.files[p]]
+        return files + [f"params.yaml:{k}" for k in self.params if self.params[k] != later.params[k]]
+
+
+def load_definition(name: str, root: Path) -> Definition:
+    """A stage's definition, resolved by DVC itself."""
+    from dvc.dependency.param import ParamsDependency
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        stage = repo.stage.collect(name)[0]
+        params = [p for d in stage.deps if isinstance(d, ParamsDependency) for p in d.params]
+        deps = [d.def_path for d in stage.deps if not isinstance(d, ParamsDependency)]
+        return Definition(name, tuple(sorted(deps)), tuple(sorted(params)), tuple(o.def_path for o in stage.outs))
+
+
+def look_up(params: dict[str, Any], key: str) -> Any:
+    """The value under a dotted params key.
+
+    Raises:
+        HeartwoodError: there is none.
+    """
+    value: Any = params
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise HeartwoodError(f"params.yaml: {key} is missing", hint="add it to params.yaml")
+        value = value[part]
+    return value
+
+
+def read_inputs(definition: Definition) -> Inputs:
+    """Hash a stage's dependencies and read its params, as they stand now.
+
+    Raises:
+        HeartwoodError: a dependency is missing, or is an empty file or folder.
+    """
+    files = {}
+    for path in definition.deps:
+        target = Path(path)
+        if not target.exists():
+            raise HeartwoodError(f"{path}: missing", hint="run `dvc repro` (or `dvc pull`) for the stages before it")
+        if target.is_dir() and not any(target.iterdir()):
+            raise HeartwoodError(f"{path}: the folder is empty", hint="run `dvc repro` for the stage that writes it")
+        files[path] = hash_path(target)
+    params = read_params(PARAMS)
+    return Inputs(files, {key: look_up(params, key) for key in definition.params})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a stage's body is given: its definition, its inputs as hashed at the start, and its params."""
+
+    definition: Definition
+    inputs: Inputs
+
+    @property
+    def key(self) -> str:
+        """What stands behind ``@`` in the stage's name."""
+        return self.definition.key
+
+    def value(self, key: str) -> Any:
+        """The raw value of a params key that ``dvc.yaml`` lists for this stage."""
+        if key not in self.inputs.params:
+            raise HeartwoodError(
+                f"stage {self.definition.name} reads params.yaml:{key} without listing it", hint="list it in dvc.yaml"
+            )
+        return self.inputs.params[key]
+
+    def section(self, key: str, model: type[T]) -> T:
+        """A params section, validated by its model."""
+        return parse_section(model, self.value(key), key)
+
+    def entries(self, key: str, model: type[T]) -> dict[str, T]:
+        """A params section of named entries, each validated by the model.
+
+        Raises:
+            HeartwoodError: it holds no entry.
+        """
+        value = self.value(key)
+        if not isinstance(value, dict) or not value:
+            raise HeartwoodError(f"params.yaml: {key} is {value!r}; allowed: named entries", hint="correct params.yaml")
+        return {name: parse_section(model, entry, f"{key}.{name}") for name, entry in sorted(value.items())}
+
+    def evidence(self) -> dict[str, dict[str, str]]:
+        """md5 and sha256 of every input file that is data, by path."""
+        return {p: d.as_dict() for p, d in self.inputs.files.items() if not is_code(p)}
+
+    def code_digest(self) -> str:
+        """sha256 over the sha256 of every code file or package that this stage depends on."""
+        return digest({p: d.sha256 for p, d in self.inputs.files.items() if is_code(p)})
+
+
+def is_code(path: str) -> bool:
+    """Whether a dependency is code or a library lock, not data."""
+    return path.split("/")[0] in {"curation", "pipelines", "dvc_stages", "requirements"}
+
+
+def execute(body: Callable[[Run], None]) -> None:
+    """Run a stage's body between the two checks; the process exits 1 with one message when anything is wrong."""
+    name = os.environ.get("DVC_STAGE", "")
+    definition: Definition | None = None
+    try:
+        if not name:
+            raise HeartwoodError("stages run through DVC only", hint="run `dvc repro <stage>`")
+        _read_only_offline()
+        definition = load_definition(name, Path(os.environ.get("DVC_ROOT", ".")))
+        started = time.time()
+        before = read_inputs(definition)
+        body(Run(definition, before))
+        if changed := before.difference(read_inputs(definition)):
+            raise HeartwoodError(
+                f"{', '.join(changed)} changed while the stage ran; its outs are removed,"
+                " since nobody could say what they were made from",
+                hint=f"run `dvc repro {name}` again and leave its inputs alone meanwhile",
+            )
+        _record(name, started)
+    except HeartwoodError as error:
+        if definition is not None:
+            _remove(definition.outs)
+        print(f"heartwood: {name or 'stage'}: {error}\n  next: {error.hint}", file=sys.stderr)
+        sys.exit(1)
+    except BaseException:
+        if definition is not None:
+            _remove(definition.outs)
+        raise
+
+
+def _read_only_offline() -> None:
+    # Weights come from files whose digests are checked; only the `base` stage may ask a hub, and it says so itself.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _remove(outs: tuple[str, ...]) -> None:
+    for out in outs:
+        path = Path(out)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _record(name: str, started: float) -> None:
+    """Keep what varies between equal runs (time, memory, commit) out of every out."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    record = {
+        "stage": name,
+        "started": round(started, 3),
+        "seconds": round(time.time() - started, 3),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+        "peak_memory_mib": round(usage.ru_maxrss / 1024),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
+    (RUNS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""params.yaml as strict models: unknown keys, wrong types and impossible values are errors."""

@@ -1,0 +1,46 @@
+"""Sections of params.yaml for the mixture and the chat that is made of it."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from curation.errors import HeartwoodError
+from pipelines.settings.strict import Count, Section, Seed, parse_section
+
+
+class ChatParams(Section):
+    """The one system message of training and evaluation; empty for none."""
+
+    system: str
+
+
+class MixSettings(Section):
+    """The reserved keys of ``mix``; every other key is a source with its share."""
+
+    size: Count
+    seed: Seed
+    when_short: Literal["error", "repeat", "shrink"]
+
+
+def parse_mix(section: Any, sources: Iterable[str]) -> tuple[MixSettings, dict[str, float | str]]:
+    """The settings of ``mix`` and the shares asked for; a source that is not named has share 0.
+
+    Raises:
+        HeartwoodError: an unknown source, or a source whose name is a reserved key.
+    """
+    known = sorted(sources)
+    reserved = set(MixSettings.model_fields)
+    if clash := sorted(reserved & set(known)):
+        raise HeartwoodError(
+            f"sources.{clash[0]}: the name is reserved in mix ({', '.join(sorted(reserved))})",
+            hint="rename the source",
+        )
+    if not isinstance(section, dict):
+        raise HeartwoodError(f"params.yaml: mix is {section!r}; allowed: keys and shares", hint="correct params.yaml")
+    if unknown := sorted(set(section) - reserved - set(known)):
+        raise HeartwoodError(
+            f"params.yaml: mix.{unknown[0]} is neither a setting nor a source;"
+            f" allowed: {', '.join([*sorted(reserved), *known])}",
+            hint="correct the name, or add the source under sources",
+        )
+    settings = parse_section(MixSettings, {k: v for k, v in section.items() if k in reserved}, "mix")
+    return settings, {name: section.get(name, 0) for name in known}

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: the base pointer, chat formatting and masks, QLoRA loading, training."""
