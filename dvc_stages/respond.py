@@ -19,9 +19,7 @@ def main(run: Run) -> None:
     model = BASE if run.key == "base" else Path("models") / run.key
     hardware = choose(settings.device, settings.threads)
     write_jsonl(respond(model, read_jsonl(PROMPTS), settings), RESPONSES / f"{run.key}.jsonl")
-    lineage = build_lineage(
-        run, device=hardware.device, dtype=hardware.dtype, threads=hardware.threads, parent=model
-    )
+    lineage = build_lineage(run, device=hardware.device, dtype=hardware.dtype, threads=hardware.threads, parent=model)
     write_json(RESPONSES / f"{run.key}.lineage.json", lineage)
 
 

@@ -40,6 +40,7 @@ def main(run: Run) -> None:
         threads=result.hardware.threads,
         parent=parent,
     )
+    lineage["consumed"] = result.consumed.uids_sha256
     write_json(out / "lineage.json", lineage)
     curve = [
         {"step": s.step, "loss": round(s.loss, 6), "learning_rate": s.learning_rate, "tokens": s.supervised_tokens}

@@ -1,0 +1,1 @@
+"""The command ``heartwood``: the questions that DVC cannot answer."""

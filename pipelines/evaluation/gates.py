@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
+from curation.text import fold
+
 GATES_VERSION = "gates-v1"
 
 REASONS = ("empty", "template_tokens", "echo", "system_prompt_leak", "repetition_loop", "truncated")
@@ -67,12 +69,6 @@ _TEMPLATE_TOKEN = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _CHARACTER_LOOP = re.compile(rf"(\w{{1,4}}?)\1{{{LOOP_CHARACTER_REPEATS - 1},}}")
-_NOT_WORD = re.compile(r"[^\w\s]")
-
-
-def fold(text: str) -> str:
-    """Text under ``fold-v1``: lower case, every ``[^\\w\\s]`` a space, whitespace collapsed."""
-    return " ".join(_NOT_WORD.sub(" ", text.lower()).split())
 
 
 def is_echo(reply: str, message: str) -> bool:
@@ -133,14 +129,17 @@ def is_repetition_loop(reply: str) -> bool:
     return _CHARACTER_LOOP.search(text) is not None
 
 
-def gate(messages: Sequence[Mapping[str, str]], reply: str, finished: bool) -> str | None:
+def gate(messages: Sequence[Mapping[str, str]], reply: str, finished: bool, special_tokens: int = 0) -> str | None:
     """The reason why ``reply`` is degenerate, or None if a judge may rate it.
 
     ``messages`` is the prompt, in order, each with ``role`` (``system``, ``user`` or ``assistant``) and ``content``.
-    ``finished`` is False if generation hit the token cap. The first reason that applies, in the order of `REASONS`:
+    ``finished`` is False if generation hit the token cap. ``special_tokens`` counts special tokens, other than the
+    end of the reply, that generation produced and decoding hid. The first reason that applies, in the order of
+    `REASONS`:
 
     - ``empty``: no word character at all;
-    - ``template_tokens``: a chat-template marker (``<|user|>``, ``</s>``, ``[INST]``, ``### Response:`` ...);
+    - ``template_tokens``: a chat-template marker (``<|user|>``, ``</s>``, ``[INST]``, ``### Response:`` ...), or
+      hidden special tokens;
     - ``echo``: repeats a user message (`is_echo`);
     - ``system_prompt_leak``: repeats a long run of a system message (`leaks`);
     - ``repetition_loop``: see `is_repetition_loop`;
@@ -148,7 +147,7 @@ def gate(messages: Sequence[Mapping[str, str]], reply: str, finished: bool) -> s
     """
     if not fold(reply):
         return "empty"
-    if _TEMPLATE_TOKEN.search(reply):
+    if special_tokens or _TEMPLATE_TOKEN.search(reply):
         return "template_tokens"
     if any(message["role"] == "user" and is_echo(reply, message["content"]) for message in messages):
         return "echo"

@@ -116,7 +116,11 @@ def _read_file(path: Path) -> list[tuple[tuple[str, str], tuple[str, str], int]]
                 if level not in {str(allowed) for allowed in LEVELS}:
                     raise HeartwoodError(f"{where}: level is {level!r}; allowed are 0, 1 and 2", hint=_HINT)
                 found.append(
-                    ((row["sp_id"].strip(), row["rp_id"].strip()), (row["seeker_post"], row["response_post"]), int(level))
+                    (
+                        (row["sp_id"].strip(), row["rp_id"].strip()),
+                        (row["seeker_post"], row["response_post"]),
+                        int(level),
+                    )
                 )
     except (UnicodeDecodeError, csv.Error) as error:
         raise HeartwoodError(f"{path}: not a CSV file in UTF-8: {error}", hint=_HINT) from error

@@ -86,7 +86,8 @@ def respond(
                 f"respond.context is {settings.context}, the model takes at most {longest} tokens",
                 hint=f"set respond.context to {longest} or less",
             )
-        encoded = [_encode(tokenizer, prompt, number, settings) for number, prompt in enumerate(prompts)]
+        with quiet_libraries():
+            encoded = [_encode(tokenizer, prompt, number, settings) for number, prompt in enumerate(prompts)]
         return generate(model, tokenizer, encoded, settings)
 
 

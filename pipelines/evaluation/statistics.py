@@ -96,8 +96,8 @@ def paired_comparison(
 ) -> PairedComparison:
     """Compares ``b`` with ``a``, item by item.
 
-    Mappings from item id to value are joined on the id, sequences by position. ``seed`` serves the Monte Carlo test only.
-    Raises `HeartwoodError` for different ids, unequal lengths, fewer than two items, NaN or infinity.
+    Mappings from item id to value are joined on the id, sequences by position. ``seed`` serves the Monte Carlo test
+    only. Raises `HeartwoodError` for different ids, unequal lengths, fewer than two items, NaN or infinity.
     """
     values_a, values_b = _pair(a, b)
     differences = values_b - values_a
@@ -122,14 +122,12 @@ def paired_comparison(
     )
 
 
-def sign_flip_p(
-    differences: Sequence[float] | _Floats, seed: int
-) -> tuple[float, Literal["exact", "monte-carlo"]]:
+def sign_flip_p(differences: Sequence[float] | _Floats, seed: int) -> tuple[float, Literal["exact", "monte-carlo"]]:
     """Two-sided p of the mean difference under random signs, and how it was found.
 
-    The share of sign patterns whose absolute sum is at least the observed one. Up to `EXACT_ITEMS` non-zero differences
-    every pattern is counted; beyond that `MONTE_CARLO_DRAWS` patterns are drawn from ``numpy``'s PCG64 with ``seed``, and
-    the p is ``(1 + hits) / (1 + draws)``, which never is 0.
+    The share of sign patterns whose absolute sum is at least the observed one. Up to `EXACT_ITEMS` non-zero
+    differences every pattern is counted; beyond that `MONTE_CARLO_DRAWS` patterns are drawn from ``numpy``'s PCG64 with
+    ``seed``, and the p is ``(1 + hits) / (1 + draws)``, which never is 0.
     """
     d = _finite(differences, "differences")
     magnitudes = np.abs(d[d != 0])
@@ -151,8 +149,8 @@ def sign_flip_p(
 def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
     """Smallest true mean difference that a two-sided paired t test at ``alpha`` finds with probability ``power``.
 
-    ``sd`` is the standard deviation of the ``n`` differences; the result has its units (0 if ``sd`` is 0). Solved on the
-    noncentral t distribution.
+    ``sd`` is the standard deviation of the ``n`` differences; the result has its units (0 if ``sd`` is 0). Solved on
+    the noncentral t distribution.
     """
     from scipy import optimize, stats
 
@@ -177,7 +175,9 @@ def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float 
 def holm(ps: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p values, in the order given. Raises `HeartwoodError` outside 0..1."""
     if any(not 0 <= p <= 1 for p in ps):
-        raise HeartwoodError(f"p values must lie in 0..1, here are {list(ps)}", hint="check the comparisons behind them")
+        raise HeartwoodError(
+            f"p values must lie in 0..1, here are {list(ps)}", hint="check the comparisons behind them"
+        )
     adjusted = [0.0] * len(ps)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):

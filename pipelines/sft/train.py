@@ -234,7 +234,8 @@ def train(
     with _deterministic(hardware, settings.seed):
         model, tokenizer = _trainable_model(parent, pointer, hardware, settings, root)
         _check_context(model, settings.context)
-        selection = select_rows(tokenizer, rows, skip, settings.rows, settings.context)
+        with quiet_libraries():
+            selection = select_rows(tokenizer, rows, skip, settings.rows, settings.context)
         check_masks(selection.encoded, tokenizer.eos_token_id)
         trainable, total = count_parameters(model, pointer)
         with tempfile.TemporaryDirectory(prefix="heartwood-sft-") as scratch, quiet_libraries(), _quiet_datasets():
@@ -313,7 +314,8 @@ def _trainable_model(
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(base, config), tokenizer
+    with quiet_libraries():
+        return get_peft_model(base, config), tokenizer
 
 
 def _check_targets(model: Any, targets: Sequence[str]) -> None:

@@ -1,0 +1,59 @@
+"""The table of scores: every model with interval, degenerate rate and data hash."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from curation.errors import HeartwoodError
+from pipelines.provenance.revision import Revision
+from pipelines.provenance.stage import look_up
+from pipelines.provenance.verify import read_yaml
+
+
+def read_scores(revision: Revision) -> dict[str, dict[str, Any]]:
+    """The score file of every model that ``params.yaml`` names at a revision, in that order.
+
+    Raises:
+        HeartwoodError: a score file is missing.
+    """
+    scores = {}
+    for model in look_up(read_yaml(revision, "params.yaml"), "models"):
+        data = revision.read(f"reports/eq/{model}.json")
+        if data is None:
+            raise HeartwoodError(
+                f"reports/eq/{model}.json: not there at {revision.name}", hint="run `dvc repro` and commit its results"
+            )
+        scores[model] = json.loads(data)
+    return scores
+
+
+def read_contrasts(revision: Revision) -> list[dict[str, Any]]:
+    """The paired comparisons at a revision; empty if ``compare`` has not run."""
+    data = revision.read("reports/comparison.json")
+    contrasts: list[dict[str, Any]] = json.loads(data)["contrasts"] if data else []
+    return contrasts
+
+
+def print_scores(console: Console, scores: dict[str, dict[str, Any]], contrasts: list[dict[str, Any]]) -> None:
+    """Print the table, then what the differences amount to."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("model", "index", "95 % interval", "degenerate", "n", "data hash"):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("model", "data hash") else "right")
+    for model, score in scores.items():
+        table.add_row(
+            model,
+            f"{score['index']:.3f}",
+            f"{score['ci_low']:.3f} to {score['ci_high']:.3f}",
+            f"{100 * score['degenerate_rate']:.1f} %",
+            str(score["n"]),
+            score["mixture"][:12],
+        )
+    console.print(table)
+    first = next(iter(scores.values()))
+    console.print(
+        f"judge {first['judge']}, prompts {first['prompts'][:12]}; index from 1 to 5, a degenerate reply is 1"
+    )
+    for contrast in contrasts:
+        console.print(contrast["sentence"])

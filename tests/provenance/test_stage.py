@@ -1,0 +1,118 @@
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.provenance.conftest import Project
+
+SLOW_STAGE = """
+import sys, time
+from pathlib import Path
+from pipelines.provenance.stage import execute
+
+def main(run):
+    Path("models/sft").mkdir(parents=True)
+    Path("models/sft/adapter").write_text(Path("data.txt").read_text() + str(run.value("sft")))
+    Path("running").write_text("")
+    while not Path("go").exists():
+        time.sleep(0.02)
+
+execute(main)
+"""
+
+DVC_YAML = """
+stages:
+  sft:
+    cmd: python sft.py
+    deps:
+    - data.txt
+    - sft.py
+    params:
+    - sft
+    outs:
+    - models/sft
+"""
+
+
+@pytest.fixture
+def training(project: Callable[[], Project]) -> Project:
+    made = project()
+    made.write("sft.py", SLOW_STAGE)
+    made.write("dvc.yaml", DVC_YAML)
+    made.write("params.yaml", "sft:\n  steps: 100\n")
+    made.write("data.txt", "rows\n")
+    made.write(".gitignore", "running\ngo\n.heartwood/\n")
+    made.write("models/.gitignore", "/sft\n")
+    made.commit()
+    return made
+
+
+def run_while(made: Project, meanwhile: Callable[[], None]) -> tuple[int, str]:
+    process = made.start("dvc", "repro")
+    deadline = time.monotonic() + 60
+    while not (made.folder / "running").exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    meanwhile()
+    made.write("go", "")
+    output = process.communicate(timeout=60)[0]
+    return process.returncode, output
+
+
+def test_an_untouched_run_succeeds_and_leaves_its_record_outside_the_outs(training: Project) -> None:
+    code, output = run_while(training, lambda: None)
+    assert code == 0, output
+    assert (training.folder / "models/sft/adapter").exists()
+    assert (training.folder / ".heartwood/runs/sft.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "named"),
+    [
+        ("params.yaml", "sft:\n  steps: 999\n", "params.yaml:sft"),
+        ("sft.py", SLOW_STAGE + "# edited\n", "sft.py"),
+        ("data.txt", "other rows\n", "data.txt"),
+    ],
+)
+def test_an_edit_while_the_stage_runs_makes_it_fail(training: Project, path: str, text: str, named: str) -> None:
+    code, output = run_while(training, lambda: training.write(path, text))
+    assert code != 0
+    assert f"{named} changed while the stage ran" in output
+    assert "Traceback" not in output
+    assert not (training.folder / "models/sft").exists()
+    assert not (training.folder / "dvc.lock").exists()
+
+
+def test_a_failing_body_leaves_no_half_written_out(training: Project) -> None:
+    training.write(
+        "sft.py",
+        SLOW_STAGE.replace(
+            "    while", "    from curation.errors import HeartwoodError\n"
+            "    raise HeartwoodError('row 3 of data.txt is bad', hint='mend it')\n    while"
+        ),
+    )  # fmt: skip
+    done = training.dvc("repro", check=False)
+    assert done.returncode != 0
+    assert "row 3 of data.txt is bad\n  next: mend it" in done.stdout + done.stderr
+    assert not (training.folder / "models/sft").exists()
+
+
+def test_an_unknown_section_is_named(training: Project) -> None:
+    training.write("params.yaml", "sft:\n  steps: 100\nstf:\n  steps: 3\n")
+    done = training.dvc("repro", check=False)
+    assert done.returncode != 0
+    assert "unknown section 'stf'" in done.stdout + done.stderr
+
+
+def test_a_param_that_dvc_yaml_does_not_list_cannot_be_read(training: Project) -> None:
+    training.write("dvc.yaml", DVC_YAML.replace("    params:\n    - sft\n", ""))
+    done = training.dvc("repro", check=False)
+    assert "reads params.yaml:sft without listing it" in done.stdout + done.stderr
+
+
+def test_stages_refuse_to_run_outside_dvc(training: Project) -> None:
+    training.write("go", "")
+    done = training.run("python", "sft.py", check=False)
+    assert done.returncode == 1
+    assert "next: run `dvc repro <stage>`" in done.stderr
