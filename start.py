@@ -1,8 +1,8 @@
 """Build the environment in .venv, then run the pipeline or the tests. Needs Python 3.11 or later and nothing else.
 
-    python3 start.py          build what is missing, run `dvc repro`, print the scores
-    python3 start.py test     build what is missing, run the tests
-    python3 start.py setup    build what is missing
+python3 start.py          build what is missing, run `dvc repro`, print the scores
+python3 start.py test     build what is missing, run the tests
+python3 start.py setup    build what is missing
 """
 
 import hashlib

@@ -107,7 +107,8 @@ def load_model(
         model, tokenizer = load_base(pointer, hardware, quantisation, root=root)
         return model, tokenizer, pointer
     check_adapter(path, pointer)
-    from peft import PeftModel
+    with quiet_libraries():
+        from peft import PeftModel
 
     model, tokenizer = load_base(pointer, hardware, quantisation, root=root)
     with quiet_libraries():

@@ -302,7 +302,8 @@ def _trainable_model(
         _check_same_lora(parent, settings)
         model, tokenizer, _ = load_model(parent, hardware, settings.quantisation, is_trainable=True, root=root)
         return model, tokenizer
-    from peft import LoraConfig, get_peft_model
+    with quiet_libraries():
+        from peft import LoraConfig, get_peft_model
 
     base, tokenizer = load_base(pointer, hardware, settings.quantisation, root=root)
     _check_targets(base, settings.lora_targets)

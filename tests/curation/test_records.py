@@ -103,9 +103,7 @@ def test_uids_are_unique_and_independent_of_row_order_and_file(records, random):
     records = [*records, *records[:3]]
     shuffled = list(records)
     random.shuffle(shuffled)
-    one, other = (
-        [c for c, _ in identify(rows)] for rows in (at(records), at(shuffled, "another"))
-    )
+    one, other = ([c for c, _ in identify(rows)] for rows in (at(records), at(shuffled, "another")))
     assert one == other
     assert len({c.uid for c in one}) == len(records)
     assert one == by_uid(one)
@@ -120,7 +118,9 @@ def test_copies_are_numbered_from_zero(records):
 
 
 def test_copies_are_numbered_train_dev_test_unassigned_then_by_group():
-    made = [talk("a", split=s, group=g) for s, g in [("", "g"), ("test", "g"), ("train", "h"), ("train", "g"), ("dev", "g")]]
+    made = [
+        talk("a", split=s, group=g) for s, g in [("", "g"), ("test", "g"), ("train", "h"), ("train", "g"), ("dev", "g")]
+    ]
     assert [(c.split, c.group) for c in numbered(made)] == [
         ("train", "g"),
         ("train", "h"),

@@ -228,7 +228,7 @@ class TestGoEmotions:
         write_ge(tmp_path, "text\t" + "9" * 5000 + "\tid")
         assert [q.reason for q in parsed("goemotions", tmp_path)[1]] == ["unknown_label"]
 
-    @given(rows=st.lists(st.text(st.sampled_from("ab ,\t019\r\"\x00\x85\u2028é"), max_size=12), min_size=1, max_size=8))
+    @given(rows=st.lists(st.text(st.sampled_from('ab ,\t019\r"\x00\x85\u2028é'), max_size=12), min_size=1, max_size=8))
     def test_rows_in_are_kept_plus_quarantined_whatever_they_hold(self, rows, tmp_path_factory):
         folder = tmp_path_factory.mktemp("ge")
         write_ge(folder, "fine\t1\tx")
@@ -371,9 +371,16 @@ class TestESConv:
             parsed("esconv", tmp_path)
 
     json_values = st.recursive(
-        st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["seeker", "supporter", "Question", "Hi.", ""]),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["speaker", "content", "annotation", "strategy", "dialog"]), inner, max_size=4),
+        st.none()
+        | st.booleans()
+        | st.integers(-3, 3)
+        | st.sampled_from(["seeker", "supporter", "Question", "Hi.", ""]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["speaker", "content", "annotation", "strategy", "dialog"]), inner, max_size=4
+            )
+        ),
         max_leaves=8,
     )
 
