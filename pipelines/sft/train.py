@@ -265,7 +265,9 @@ def adapter_weights(model: Any) -> dict[str, Any]:
 def _deterministic(hardware: Hardware, seed: int) -> Iterator[None]:
     """Seeds, thread count and deterministic kernels (a warning where one has none); restores what it can."""
     import torch
-    from transformers import set_seed
+
+    with quiet_libraries():
+        from transformers import set_seed
 
     threads = torch.get_num_threads()
     before = torch.are_deterministic_algorithms_enabled()

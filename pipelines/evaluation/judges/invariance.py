@@ -5,6 +5,7 @@ is labelled ``exploratory``, in every table that shows its scores. The gates com
 reply counts as the lowest index.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -160,7 +161,7 @@ CASES = (
 class Invariance:
     """Result of the suite.
 
-    ``rates``: share of cases that passed, by check. ``moves``: mean change of the index against the fitting reply (None for
+    ``rates``: share of cases that passed, by check. ``moves``: mean change of the index against the reference (None for
     checks that the gates answer). ``label``: ``validated`` if every check reaches `REQUIRED_RATE`, else ``exploratory``.
     ``failed``: the checks that do not, in the order of `CHECKS`.
     """
@@ -185,17 +186,9 @@ class Invariance:
         }
 
 
-@dataclass(frozen=True)
-class Check:
-    """One check: the changed reply of a case, and what must follow.
-
-    ``rule``: ``gated`` (a gate must catch it), ``falls`` (the index must be lower than the fitting reply's by at least
-    `MARGIN`), ``rises_not`` (it may rise by at most `MARGIN`) or ``stays`` (it may move by at most `MARGIN`).
-    """
-
-    name: str
-    change: Callable[[int], str]
-    rule: Literal["gated", "falls", "rises_not", "stays"]
+def _statements(reply: str) -> str:
+    """A fitting reply without its last sentence, the question."""
+    return reply[: reply.rindex(". ") + 1]
 
 
 def _padded(reply: str) -> str:
@@ -207,34 +200,60 @@ def _padded(reply: str) -> str:
 
 
 def _reversed_sentences(reply: str) -> str:
-    parts = reply.replace("? ", "?\n").replace(". ", ".\n").split("\n")
-    return " ".join(reversed(parts))
+    return " ".join(reversed(re.split(r"(?<=[.?!]) ", reply)))
+
+
+def _fitting(i: int) -> tuple[str, str]:
+    return CASES[i].seeker, CASES[i].reply
+
+
+def _fitting_statements(i: int) -> tuple[str, str]:
+    return CASES[i].seeker, _statements(CASES[i].reply)
+
+
+def _next_fitting(i: int) -> tuple[str, str]:
+    return _fitting((i + 1) % len(CASES))
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: the changed reply of case ``i``, what must follow, and the (seeker, reply) it is compared with.
+
+    ``rule``: ``gated`` (a gate must catch it), ``falls`` (the index must be lower than the reference's by at least
+    `MARGIN`), ``rises_not`` (it may rise by at most `MARGIN`) or ``stays`` (it may move by at most `MARGIN`).
+    """
+
+    name: str
+    change: Callable[[int], str]
+    rule: Literal["gated", "falls", "rises_not", "stays"]
+    reference: Callable[[int], tuple[str, str]] = _fitting
 
 
 CHECKS = (
     Check("empty", lambda _: " ", "gated"),
     Check("echo", lambda i: CASES[i].seeker, "gated"),
     Check("prompt_leak", lambda _: SYSTEM, "gated"),
-    Check("hostile", lambda i: CASES[i].hostile, "falls"),
-    Check("negated", lambda i: CASES[i].negated, "falls"),
+    Check("hostile", lambda i: CASES[i].hostile, "falls", _fitting_statements),
+    Check("negated", lambda i: CASES[i].negated, "falls", _fitting_statements),
     Check("wrong_emotion", lambda i: CASES[i].wrong_emotion, "falls"),
-    Check("other_seeker", lambda i: CASES[(i + 1) % len(CASES)].reply, "falls"),
+    Check("other_seeker", lambda i: _next_fitting(i)[1], "falls", _next_fitting),
     Check("sorry_once", lambda i: f"{CASES[i].reply} {APOLOGY}", "rises_not"),
     Check("sorry_five_times", lambda i: " ".join([CASES[i].reply, *[APOLOGY] * 5]), "rises_not"),
-    Check("trailing_question", lambda i: f"{_statements(CASES[i].reply)} {QUESTION}", "rises_not"),
+    Check("trailing_question", lambda i: f"{_statements(CASES[i].reply)} {QUESTION}", "rises_not", _fitting_statements),
     Check("padded_twofold", lambda i: _padded(CASES[i].reply), "rises_not"),
     Check("shuffled_sentences", lambda i: _reversed_sentences(CASES[i].reply), "stays"),
 )
 """The checks of ``invariance-v1``, all of them required.
 
-``trailing_question`` starts from the fitting reply without its own question, and compares with that.
-``other_seeker`` is the next case's fitting reply, compared with what the same reply earns where it belongs.
+The reference is the fitting reply; where the changed reply asks nothing, or gets a question of no content, it is the
+fitting reply without its question, so that a judge which only counts question marks gains nothing. ``other_seeker``
+compares the next case's fitting reply with what it earns where it belongs.
 """
 
 
 def run_invariance(judge: Judge) -> Invariance:
     """Runs the suite on a judge. Raises `HeartwoodError` if the judge leaves a case unrated."""
-    before = _indices(judge, [_reference(check, i) for check in CHECKS for i in range(len(CASES))])
+    before = _indices(judge, [check.reference(i) for check in CHECKS for i in range(len(CASES))])
     after = _indices(judge, [(CASES[i].seeker, check.change(i)) for check in CHECKS for i in range(len(CASES))])
     rates: dict[str, float] = {}
     moves: dict[str, float | None] = {}
@@ -246,21 +265,6 @@ def run_invariance(judge: Judge) -> Invariance:
         moves[check.name] = None if check.rule == "gated" else round(sum(steps) / len(CASES), 6)
     failed = tuple(name for name, rate in rates.items() if rate < REQUIRED_RATE)
     return Invariance(rates, moves, len(CASES), "exploratory" if failed else "validated", failed)
-
-
-def _reference(check: Check, i: int) -> tuple[str, str]:
-    """The (seeker, reply) whose index the changed reply is compared with."""
-    if check.name == "trailing_question":
-        return CASES[i].seeker, _statements(CASES[i].reply)
-    if check.name == "other_seeker":
-        other = CASES[(i + 1) % len(CASES)]
-        return other.seeker, other.reply
-    return CASES[i].seeker, CASES[i].reply
-
-
-def _statements(reply: str) -> str:
-    """The reply without its last sentence, the question."""
-    return reply[: reply.rindex(". ") + 1]
 
 
 def _passes(check: Check, step: float, gated: bool) -> bool:

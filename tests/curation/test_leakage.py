@@ -1,0 +1,275 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.leakage import KINDS, Detector, LeakageSettings, measure_recall, remove_leaks
+from curation.leakage.detect import CONTAINED, EXACT, SEMANTIC, pieces
+from curation.leakage.planted import ALTER, PER_KIND, plant, wilson
+from curation.records import by_uid
+from curation.text import fold
+from tests.curation.making import bag_of_words, by_angle, comment, conversations, numbered, orthogonal, talk
+
+SETTINGS = LeakageSettings(contained_share=0.8, shingle_words=4, semantic_cosine=0.85, generic_words=6)
+BLIND = replace(SETTINGS, contained_share=1.0, shingle_words=60, semantic_cosine=1.0)
+LONG = "we lost our dog this morning and i do not know how i shall tell the children when they come home"
+REPLY = "that is a heavy thing to carry through a whole day so be gentle with yourself until they are back"
+
+
+def detector(*held_out, encode=orthogonal, settings=SETTINGS):
+    return Detector(held_out, settings, encode)
+
+
+def hit(held_out, train, **options):
+    """The strongest leak of one train record, or None."""
+    found = detector(held_out, **options).leaks_of([train])
+    return found[train.uid][0] if found else None
+
+
+def dev(*texts, **fields):
+    return talk(*texts, split="dev", source="held_out", **fields)
+
+
+class TestDetection:
+    @pytest.mark.parametrize("text", [LONG, LONG.upper() + " !!", "Why?", "thank you"])
+    def test_equal_folded_texts_of_any_length_are_exact(self, text):
+        leak = hit(dev(fold(text)), talk(text))
+        assert (leak.rule, leak.score, leak.held_out.text) == (EXACT, 1.0, fold(text))
+
+    def test_a_part_of_a_held_out_text_is_contained(self):
+        words = LONG.split()
+        leak = hit(dev(LONG), talk(" ".join(words[: len(words) * 2 // 3])))
+        assert (leak.rule, leak.score) == (CONTAINED, 1.0)
+
+    def test_a_held_out_text_wrapped_in_other_words_is_contained(self):
+        leak = hit(dev(LONG), talk(f"Let me tell you how it was. {LONG} And that was all of it."))
+        assert (leak.rule, leak.score) == (CONTAINED, 1.0)
+
+    def test_the_contained_score_is_the_share_of_the_shorter_texts_ngrams(self):
+        words = LONG.split()
+        mixed = " ".join([*words[:10], "but", "then", "something", "else", "came", "up"])
+        wanted = 7 / 13
+        assert hit(dev(LONG), talk(mixed), settings=replace(SETTINGS, contained_share=wanted)).score == wanted
+        assert hit(dev(LONG), talk(mixed), settings=replace(SETTINGS, contained_share=wanted + 0.01)) is None
+
+    def test_other_words_with_the_same_meaning_are_semantic(self):
+        encode = by_angle({LONG: 0, REPLY: 30})
+        leak = hit(dev(LONG), talk(REPLY), encode=encode)
+        assert leak.rule == SEMANTIC
+        assert leak.score == pytest.approx(np.cos(np.radians(30)), abs=1e-6)
+        assert hit(dev(LONG), talk(REPLY), encode=by_angle({LONG: 0, REPLY: 35})) is None
+
+    def test_the_nearest_held_out_text_is_named(self):
+        near, far = dev(LONG), dev("one more text that has more than six words in it")
+        encode = by_angle({LONG: 5, far.turns[0].text: 20, REPLY: 0})
+        assert detector(near, far, encode=encode).find([REPLY])[REPLY][2].uid == near.uid
+
+    def test_stock_phrases_are_only_compared_by_equality(self):
+        encode = by_angle({"I am so sorry": 0, "I feel sorry for you": 0})
+        assert hit(dev("I am so sorry"), talk("I feel sorry for you"), encode=encode) is None
+        assert hit(dev("I am so sorry"), talk("I am so sorry")).generic
+
+    def test_a_long_text_is_not_generic(self):
+        assert not hit(dev(LONG), talk(LONG)).generic
+
+    def test_texts_without_words_and_an_empty_held_out_set_find_nothing(self):
+        assert hit(dev("?!"), talk("...")) is None
+        assert Detector([], SETTINGS, bag_of_words).leaks_of([talk(LONG)]) == {}
+        assert detector(dev(LONG), encode=bag_of_words).leaks_of([]) == {}
+
+    def test_labels_and_sources_do_not_matter(self):
+        assert hit(comment(LONG, "joy", split="dev", source="a"), talk(LONG, source="b")).rule == EXACT
+
+    @pytest.mark.parametrize("train_side", ["prompt", "response", "situation"])
+    @pytest.mark.parametrize("held_side", ["prompt", "response", "situation"])
+    def test_every_side_is_compared_with_every_side(self, train_side, held_side):
+        def with_text_at(side, make, filler):
+            if side == "prompt":
+                return make(LONG, filler)
+            return make(filler, LONG) if side == "response" else make(filler, situation=LONG)
+
+        leak = hit(
+            with_text_at(held_side, dev, "an answer that stands in dev alone"),
+            with_text_at(train_side, talk, "quite another text for train alone"),
+        )
+        assert (leak.train_side, leak.held_out.side) == (train_side, held_side)
+
+    def test_leaks_come_strongest_first_and_generic_last(self):
+        held = dev("Oh no, that is sad", LONG, REPLY)
+        wrapped = f"Let me tell you how it was. {REPLY} And that was all of it."
+        found = detector(held).leaks_of([talk("oh no that is sad", wrapped, LONG)])
+        ((rules),) = [[(x.rule, x.generic) for x in leaks] for leaks in found.values()]
+        assert rules == [(EXACT, False), (CONTAINED, False), (EXACT, True)]
+
+    def test_of_equal_held_out_texts_the_smallest_uid_stands_for_all(self):
+        held = by_uid([dev(LONG, group="a"), dev(LONG, REPLY), dev(LONG, "Another reply that nobody gave so far")])
+        for order in (held, held[::-1]):
+            assert hit_uid(order) == held[0].uid
+
+
+def hit_uid(held_out):
+    return detector(*held_out).find([LONG])[LONG][2].uid
+
+
+class TestRemoval:
+    def test_leaking_records_leave_train_with_evidence(self):
+        held, clean, leaking = dev("hello", LONG), talk("a thing of my own that no one said"), talk("so", LONG)
+        kept, removals, leaks = remove_leaks([leaking, clean], detector(held), remove_generic=True)
+        assert kept == [clean]
+        (removal,) = removals
+        assert (removal.record, removal.rule, removal.survivor, removal.score) == (leaking, EXACT, held.uid, 1.0)
+        assert removal.parameters == {"fold": "fold-v1"}
+        assert removal.detail == "substantive: response repeats response"
+        assert list(leaks) == [leaking.uid]
+
+    def test_parameters_of_the_other_rules(self):
+        assert SETTINGS.parameters(CONTAINED) == {"share": 0.8, "shingle_words": 4}
+        assert SETTINGS.parameters(SEMANTIC) == {"cosine": 0.85}
+
+    def test_stock_phrases_leave_or_stay_as_asked_and_are_reported_either_way(self):
+        stock, real = talk("Thank you!", "my own words that stand nowhere else"), talk("thank you", LONG)
+        found = detector(dev("Thank you."), dev(LONG))
+        for remove_generic, gone in ((True, [stock, real]), (False, [real])):
+            kept, removals, leaks = remove_leaks([stock, real], found, remove_generic=remove_generic)
+            assert by_uid(r.record for r in removals) == by_uid(gone)
+            assert by_uid(kept + gone) == by_uid([stock, real])
+            assert set(leaks) == {stock.uid, real.uid}
+        assert leaks[stock.uid][0].generic
+        details = {r.record.uid: r.detail for r in remove_leaks([stock, real], found, remove_generic=True)[1]}
+        assert details[stock.uid].startswith("generic: ")
+        assert details[real.uid].startswith("substantive: ")
+
+    @given(
+        st.lists(conversations, max_size=6).map(numbered),
+        st.lists(conversations, max_size=6).map(numbered),
+        st.booleans(),
+        st.randoms(use_true_random=False),
+    )
+    def test_laws_of_removal(self, train, held_out, remove_generic, random):
+        settings = replace(SETTINGS, generic_words=3, shingle_words=2)
+        before = list(held_out)
+        found = Detector(held_out, settings, bag_of_words)
+        kept, removals, leaks = remove_leaks(train, found, remove_generic=remove_generic)
+        assert held_out == before
+        assert by_uid(kept + [r.record for r in removals]) == train
+        texts = {c.uid: {fold(p.text) for p in pieces(c)} for c in [*train, *held_out]}
+        for removal in removals:
+            assert removal.survivor in {c.uid for c in held_out}
+            if removal.rule == EXACT:
+                assert texts[removal.record.uid] & texts[removal.survivor]
+        left = found.leaks_of(kept)
+        assert all(x.generic and not remove_generic for row in left.values() for x in row)
+        shuffled_train, shuffled_held_out = list(train), list(held_out)
+        random.shuffle(shuffled_train)
+        random.shuffle(shuffled_held_out)
+        again = Detector(shuffled_held_out, settings, bag_of_words)
+        assert remove_leaks(shuffled_train, again, remove_generic=remove_generic)[0] == kept
+        for c in train:
+            alone = found.leaks_of([c]).get(c.uid, [])
+            assert [x.rule for x in alone] == [x.rule for x in leaks.get(c.uid, [])]
+
+
+def made_held_out(number=12):
+    """Conversations with long turns that share no words."""
+    return [
+        dev(
+            " ".join(f"user{n}word{i}" for i in range(15)),
+            " ".join(f"assistant{n}word{i}" for i in range(18)),
+            situation=f"short situation {n}",
+        )
+        for n in range(number)
+    ]
+
+
+def recalls(held_out, settings=SETTINGS, paraphrases=(), train=()):
+    return measure_recall(train, held_out, detector(*held_out, encode=bag_of_words, settings=settings), paraphrases, 0)
+
+
+class TestRecall:
+    def test_all_planted_kinds_are_found_by_a_working_detector(self):
+        found = recalls(made_held_out())
+        assert tuple(found) == KINDS
+        for kind in KINDS[:-1]:
+            assert (found[kind].planted, found[kind].found, found[kind].recall) == (24, 24, 1.0)
+
+    def test_a_blind_detector_misses_what_equality_does_not_show(self):
+        found = recalls(made_held_out(), BLIND)
+        assert {kind: found[kind].recall for kind in KINDS[:-1]} == {
+            "verbatim": 1.0,
+            "recased": 1.0,
+            "truncated": 0.0,
+            "rewrapped": 0.0,
+            "role_swapped": 1.0,
+        }
+        assert found["truncated"].high < 0.2
+
+    def test_a_greeting_in_dev_hides_no_miss(self):
+        # Planted replies follow a greeting; that the greeting itself stands in dev must not count as the leak.
+        found = recalls([*made_held_out(), dev("Hello there!")], BLIND)
+        assert (found["truncated"].found, found["rewrapped"].found) == (0, 0)
+
+    def test_planted_leaks_that_come_out_equal_count_alike_above_and_below_the_line(self):
+        start = " ".join(f"same{i}" for i in range(10))
+        found = recalls([dev(f"{start} one two three four five"), dev(f"{start} six seven eight nine ten")])
+        assert found["truncated"].recall == 1.0
+
+    def test_paraphrases_are_planted_against_their_originals(self):
+        pairs = [
+            ("the river took our little house away last spring", "last spring our little house took the river away"),
+            ("my exam went so badly that i cried on the bus", "nothing of all this shares any words or sense"),
+            ("too short", "short too"),
+        ]
+        found = recalls(made_held_out(), paraphrases=pairs)["paraphrased"]
+        assert (found.planted, found.found) == (2, 1)
+
+    def test_nothing_held_out_gives_a_recall_of_zero_not_one(self):
+        found = recalls([])
+        assert {r.recall for r in found.values()} == {0.0}
+        assert (found["verbatim"].low, found["verbatim"].high) == (0.0, 1.0)
+
+    def test_planting_is_capped_and_follows_the_seed_and_not_the_order(self):
+        held_out = made_held_out(140)
+        planted = plant(held_out, "verbatim", 0, 6)
+        assert len(planted) == PER_KIND < 280
+        assert plant(held_out[::-1], "verbatim", 0, 6) == planted
+        assert plant(held_out, "verbatim", 1, 6) != planted
+
+    def test_stock_phrases_are_not_planted(self):
+        assert plant([dev("thank you so much", "you are welcome")], "verbatim", 0, 6) == []
+
+    @pytest.mark.parametrize(("kind", "roles"), [("verbatim", ["user", "assistant"]), ("role_swapped", ["assistant", "user"])])
+    def test_a_planted_leak_speaks_in_the_held_out_role_unless_it_is_swapped(self, kind, roles):
+        held = made_held_out(1)
+        spoken = {c.turns[-1].text: c.turns[-1].role for c in plant(held, kind, 0, 6)}
+        assert [spoken[t.text] for t in held[0].turns] == roles
+
+    @pytest.mark.parametrize("kind", ["recased", "truncated", "rewrapped"])
+    def test_altered_texts_are_altered(self, kind):
+        assert ALTER[kind](LONG) != LONG
+
+    def test_what_an_alteration_keeps(self):
+        assert fold(ALTER["recased"](LONG)) == fold(LONG)
+        assert LONG.startswith(ALTER["truncated"](LONG))
+        assert len(ALTER["truncated"](LONG).split()) == 14
+        assert LONG in ALTER["rewrapped"](LONG)
+
+
+@pytest.mark.parametrize(
+    ("found", "planted", "low", "high"),
+    [
+        # Newcombe 1998, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (10, 10, 0.7225, 1.0000),
+    ],
+)
+def test_wilson_known_values(found, planted, low, high):
+    assert wilson(found, planted) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_of_nothing_is_everything():
+    assert wilson(0, 0) == (0.0, 1.0)
