@@ -1,7 +1,8 @@
 """The files of one revision: a commit, tag, branch or experiment, or the working tree; nothing is checked out."""
 
+import hashlib
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from curation.errors import HeartwoodError
@@ -42,10 +43,11 @@ def resolve(name: str) -> str:
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision to look into; ``commit`` is empty for the working tree."""
+    """One revision to look into; ``commit`` is empty for the working tree. Digests are taken once."""
 
     name: str
     commit: str
+    _digests: dict[str, Digest | None] = field(default_factory=dict, compare=False, repr=False)
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a tracked file at this revision, or None."""
@@ -57,6 +59,11 @@ class Revision:
 
     def digest(self, path: str) -> Digest | None:
         """The digests of a git-tracked file or folder at this revision; None if git does not track it."""
+        if path not in self._digests:
+            self._digests[path] = self._take_digest(path)
+        return self._digests[path]
+
+    def _take_digest(self, path: str) -> Digest | None:
         if not self.commit:
             tracked = _git("ls-files", "--", path).stdout
             if not tracked:
@@ -73,8 +80,6 @@ class Revision:
 
 
 def _digest_bytes(data: bytes) -> Digest:
-    import hashlib
-
     return Digest(hashlib.md5(data, usedforsecurity=False).hexdigest(), hashlib.sha256(data).hexdigest())
 
 

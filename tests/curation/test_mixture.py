@@ -28,8 +28,10 @@ def take(pool, shares, size, seed=0, when_short="error"):
 
 
 # Shares in hundredths that sum to at most 1; the first source takes the rest.
-asked = st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(lambda p: sum(p) < 100).map(
-    lambda parts: {"a_rest": "rest", **{f"s{i}": p / 100 for i, p in enumerate(parts)}}
+asked = (
+    st.lists(st.integers(0, 40), min_size=1, max_size=4)
+    .filter(lambda p: sum(p) < 100)
+    .map(lambda parts: {"a_rest": "rest", **{f"s{i}": p / 100 for i, p in enumerate(parts)}})
 )
 sizes = st.integers(1, 400)
 
@@ -154,9 +156,7 @@ class TestMix:
         random.shuffle(shuffled)
         mixture = take(pool, shares, size)
         assert mixture == take(shuffled, shares, size)
-        assert Counter(e["source"] for e in mixture.examples) == Counter(
-            {n: k for n, k in mixture.rows.items() if k}
-        )
+        assert Counter(e["source"] for e in mixture.examples) == Counter({n: k for n, k in mixture.rows.items() if k})
         assert len({e["uid"] for e in mixture.examples}) == size
 
     @given(st.integers(0, 49), st.integers(0, 49), st.integers(1, 100))
@@ -185,7 +185,9 @@ class TestShort:
     pool = examples(a=100, b=6)
 
     def test_error_names_source_rows_needed_and_rows_left(self):
-        with pytest.raises(HeartwoodError, match=r"mix\.b: a share of 0\.3 of 40 rows needs 12 examples, 6 are left") as e:
+        with pytest.raises(
+            HeartwoodError, match=r"mix\.b: a share of 0\.3 of 40 rows needs 12 examples, 6 are left"
+        ) as e:
             take(self.pool, {"a": "rest", "b": 0.3}, 40)
         assert "mix.when_short" in e.value.hint
 

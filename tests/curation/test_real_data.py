@@ -1,4 +1,5 @@
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_esconv_has_every_dialogue_in_its_split(corpus):
     assert rows == records == {"train": 910, "dev": 195, "test": 195}
     for item in corpus("esconv"):
         roles = [t.role for t in item.conversation.turns]
-        assert all(a != b for a, b in zip(roles, roles[1:], strict=False))
+        assert all(a != b for a, b in pairwise(roles))
 
 
 def test_comments_of_dev_and_test_that_also_stand_in_train(corpus):
