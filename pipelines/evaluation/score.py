@@ -153,6 +153,10 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+def _p(value: float) -> str:
+    return "under 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _round(value: float) -> float:
     return round(float(value), 6)
 
@@ -199,7 +203,7 @@ def compare_models(ratings: Mapping[str, Sequence[Mapping[str, Any]]], seed: int
                 "verdict": outcome,
                 "sentence": (
                     f"{b} against {a}: {comparison.difference:+.3f} (95 % interval {comparison.low:+.3f} to"
-                    f" {comparison.high:+.3f}, Holm-adjusted p {p:.3f}), {outcome}"
+                    f" {comparison.high:+.3f}, Holm-adjusted p {_p(p)}), {outcome}"
                     f"{'; its degenerate rate rose' if rose else ''};"
                     f" these prompts could have shown a difference of {comparison.mde:.3f}"
                 ),
