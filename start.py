@@ -43,7 +43,7 @@ def setup() -> None:
 
 def main(arguments: list[str]) -> None:
     """Do what the first argument says."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit(f"heartwood needs Python 3.11 or later; this is {sys.version.split()[0]}")
     verb = arguments[0] if arguments else "run"
     if verb not in ("run", "test", "setup"):

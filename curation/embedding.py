@@ -112,11 +112,11 @@ class VectorStore:
         for path in sorted(self.folder.glob("*.parquet")):
             if path.name in self._files:
                 continue
-            self._files.add(path.name)
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != path.stem:
                 path.unlink(missing_ok=True)
                 continue
+            self._files.add(path.name)
             keys, vectors = unpack_vectors(pq.read_table(pa.BufferReader(data)))
             self._loaded.update(zip(keys, vectors, strict=True))
         return self._loaded

@@ -26,8 +26,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise HeartwoodError(f"{path}: missing", hint="run `dvc repro`, or `dvc pull`") from None
+    except UnicodeDecodeError as error:
+        raise HeartwoodError(f"{path}: not UTF-8 (byte {error.start})", hint="restore the file") from None
     rows = []
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:

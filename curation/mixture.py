@@ -121,6 +121,12 @@ def mix(
         by_source[example["source"]].append(example)
     available = {name: len(by_source[name]) for name in shares}
     rows = allocate(shares, size)
+    gone = [name for name, share in shares.items() if share and not available[name]]
+    if gone and when_short != "error":
+        raise HeartwoodError(
+            f"mix: no examples are left after curation for {', '.join(gone)}",
+            hint="give that source a share of 0, or loosen curation",
+        )
     short = [name for name in rows if rows[name] > available[name]]
     if short and when_short == "error":
         name = short[0]
@@ -133,10 +139,9 @@ def mix(
         while any(rows[name] > available[name] for name in rows):
             size -= 1
             rows = allocate(shares, size)
-    if size <= 0 or any(rows[name] and not available[name] for name in rows):
+    if size <= 0:
         raise HeartwoodError(
-            f"mix: no examples are left after curation for {', '.join(short) or 'any source'}",
-            hint="give that source a share of 0, or loosen curation",
+            "mix: no size is small enough for the examples that are left", hint="lower the share of the smallest source"
         )
     drawn = {name: draw_order(by_source[name], seed) for name in rows}
     taken: Counter[str] = Counter()

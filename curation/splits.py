@@ -1,7 +1,6 @@
 """Train, dev and test: official splits kept, unassigned records divided by group, no group in two splits."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -56,29 +55,27 @@ def split_records(
             assigned[conversation.split] += 1
         placed.append(conversation)
 
-    holders: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for conversation in placed:
-        for group in groups_of(conversation):
-            holders[group].setdefault(conversation.split, conversation.uid)
-
-    # A record leaves when one of its groups stands in a later split, in the order train < dev < test.
+    # Test is settled first, then dev, then train: a record leaves when one of its groups stands in a later split,
+    # and one that has left takes nothing out of an earlier split.
     splits: dict[str, list[Conversation]] = {name: [] for name in SPLITS}
     removals = []
+    holders: dict[tuple[str, str], tuple[str, str]] = {}
     kinds: dict[tuple[str, str], None] = {}
-    for conversation in placed:
-        later = SPLITS[SPLITS.index(conversation.split) + 1 :]
-        reason = next(
-            ((group, name) for name in reversed(later) for group in groups_of(conversation) if name in holders[group]),
-            None,
-        )
-        if reason is None:
-            splits[conversation.split].append(conversation)
-            continue
-        group, name = reason
-        kinds[group] = None
-        removals.append(
-            Removal(conversation, RULE, {"fold": FOLD}, holders[group][name], 1.0, f"{group[0]} also stands in {name}")
-        )
+    for name in reversed(SPLITS):
+        for conversation in placed:
+            if conversation.split != name:
+                continue
+            group = next((g for g in groups_of(conversation) if g in holders), None)
+            if group is None:
+                splits[name].append(conversation)
+                continue
+            later, survivor = holders[group]
+            kinds[group] = None
+            detail = f"{group[0]} also stands in {later}"
+            removals.append(Removal(conversation, RULE, {"fold": FOLD}, survivor, 1.0, detail))
+        for conversation in splits[name]:
+            for group in groups_of(conversation):
+                holders.setdefault(group, (name, conversation.uid))
     counts: dict[str, int] = {"conversation": 0, "situation": 0}
     for kind, _ in kinds:
         counts[kind] += 1

@@ -157,7 +157,7 @@ def deduplicate(
         generic += sum(stock)
         conflicts += _label_conflicts(rows, texts)
         first = first_copies(rows, texts)
-        # Near and semantic rules look at one copy of each text only, so 10^5 equal rows make no 10^10 pairs.
+        # Near and semantic rules look at one copy of each folded text, so 10^5 equal rows make no 10^10 pairs.
         distinct = [i for i, f in enumerate(first) if f == i and not stock[i]]
         matches = near_matches([texts[i] for i in distinct], settings)
         matches += semantic_matches([rows[i] for i in distinct], settings, encode)
@@ -167,7 +167,7 @@ def deduplicate(
             threshold = settings.near_jaccard if m.rule == NEAR else settings.semantic_cosine
             if m.score < threshold + 0.02:
                 near_threshold[m.rule] += 1
-        group_kept, group_removed = _choose(rows, stock, first, matches, settings)
+        group_kept, group_removed = _choose(rows, stock, first, matches, settings, encode)
         kept += group_kept
         removals += group_removed
     return DedupResult(by_uid(kept), removals, conflicts, generic, dict(sorted(near_threshold.items())))
@@ -186,23 +186,45 @@ def _choose(
     first: Sequence[int],
     matches: Iterable[Match],
     settings: DedupSettings,
+    encode: Callable[[Sequence[str]], Vectors],
 ) -> tuple[list[Conversation], list[Removal]]:
     of_row: dict[int, list[Match]] = defaultdict(list)
     for match in matches:
         of_row[match.second].append(match)
     kept: list[Conversation] = []
     decided: dict[int, Match | None] = {}
+    kept_copy: dict[int, int] = {}
     removals = []
     for i, row in enumerate(rows):
         best: Match | None = None
-        if first[i] != i and not stock[i]:
-            best = decided[first[i]] or Match(first[i], i, EXACT, 1.0)
-        else:
+        if first[i] in kept_copy:
+            best = Match(kept_copy[first[i]], i, EXACT, 1.0)
+        elif first[i] != i:
+            best = _as_first_copy(rows, i, decided[first[i]], settings, encode)
+        elif not stock[i]:
             candidates = [m for m in of_row[i] if decided[m.first] is None]
             best = min(candidates, key=lambda m: (-_STRENGTH[m.rule], -m.score, m.first), default=None)
+        if best is None and not stock[i]:
+            kept_copy[first[i]] = i
         decided[i] = best
         if best is None:
             kept.append(row)
         else:
             removals.append(Removal(row, best.rule, settings.parameters(best.rule), rows[best.first].uid, best.score))
     return kept, removals
+
+
+def _as_first_copy(
+    rows: Sequence[Conversation],
+    i: int,
+    decision: Match | None,
+    settings: DedupSettings,
+    encode: Callable[[Sequence[str]], Vectors],
+) -> Match | None:
+    """What became of the first copy of row i's folded text, with row i's own score: its wording has other vectors."""
+    if decision is None or decision.rule != SEMANTIC:
+        return decision
+    pair = [rows[decision.first], rows[i]]
+    sides = [side_vectors(pair, role, encode) for role in ("user", "assistant")]
+    score = min(float(v[0] @ v[1]) for v in sides if v.any())
+    return Match(decision.first, i, SEMANTIC, score) if score >= settings.semantic_cosine else None

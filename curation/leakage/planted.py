@@ -80,8 +80,7 @@ def plant(held_out: Sequence[Conversation], kind: str, seed: int, generic_words:
     for key in sorted(found)[:PER_KIND]:
         text, side = found[key]
         role = "assistant" if (side == "response") != (kind == "role_swapped") else "user"
-        turns = (Turn("user", "Hello there."), Turn(role, ALTER[kind](text)))
-        planted.append(_record(turns if role == "assistant" else turns[1:]))
+        planted.append(_record((Turn(role, ALTER[kind](text)),)))
     return planted
 
 
@@ -119,6 +118,7 @@ def _recall(planted: Sequence[Conversation], detector: Detector, train: Sequence
     # planted) only the planted records need to be looked at again.
     taken = {c.uid for c in train}
     fresh = [c for c in planted if c.uid not in taken]
-    found = len(detector.leaks_of(fresh))
+    leaks = detector.leaks_of(fresh)
+    found = sum(c.uid in leaks for c in fresh)
     low, high = wilson(found, len(fresh))
     return Recall(len(fresh), found, low, high)

@@ -21,6 +21,7 @@ EMOTIONS = frozenset(
     "joyful lonely nostalgic prepared proud sad sentimental surprised terrified trusting".split()
 )
 MIN_FIELDS = 6
+MAX_INDEX_DIGITS = 4
 
 
 def _restore(field: str) -> str:
@@ -32,12 +33,14 @@ def _row_problem(fields: list[str]) -> tuple[str, str] | None:
         return "field_count", f"{len(fields)} fields; allowed: {MIN_FIELDS} to {len(HEADER)}"
     if not fields[0]:
         return "missing_id", "conv_id is empty"
-    if not fields[1].isdecimal():
-        return "bad_index", f"utterance_idx is {fields[1]!r}; allowed: a whole number"
+    if not fields[1].isdecimal() or len(fields[1]) > MAX_INDEX_DIGITS:
+        return "bad_index", f"utterance_idx is {fields[1][:20]!r}; allowed: a whole number"
     if fields[2] not in EMOTIONS:
         return "unknown_label", f"context is {fields[2]!r}; allowed: one of the 32 emotions"
     if reason := text_problem(_restore(fields[5])):
         return reason, "utterance"
+    if fields[3].strip() and (reason := text_problem(_restore(fields[3]))):
+        return reason, "prompt"
     return None
 
 

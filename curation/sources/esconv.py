@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import HeartwoodError
-from curation.records import UNASSIGNED, Conversation, Origin, Turn, clean_text, digest
+from curation.records import ROLES, UNASSIGNED, Conversation, Origin, Turn, clean_text, digest
 from curation.sources.quarantine import Parsed, Quarantined, read_text, text_problem
 
 FILES = ("ESConv.json",)
@@ -48,15 +48,21 @@ def _splits(path: Path, size: int) -> dict[int, str]:
     if not path.exists():
         return {}
     splits: dict[int, str] = {}
-    for name, indices in _load(path).items():
-        if name not in SPLIT_OF:
+    loaded = _load(path)
+    if not isinstance(loaded, dict):
+        raise HeartwoodError(
+            f"{path}: expected lists of indices by split, found {type(loaded).__name__}", hint="restore the split file"
+        )
+    for name, indices in loaded.items():
+        if name not in SPLIT_OF or not isinstance(indices, list):
             raise HeartwoodError(
-                f"{path}: split {name!r}; allowed: {', '.join(SPLIT_OF)}", hint="restore the split file"
+                f"{path}: split {name!r} holds {type(indices).__name__}; allowed: lists under {', '.join(SPLIT_OF)}",
+                hint="restore the split file",
             )
         for index in indices:
-            if not 0 <= index < size or index in splits:
+            if type(index) is not int or not 0 <= index < size or index in splits:
                 raise HeartwoodError(
-                    f"{path}: index {index} in {name!r} is out of range or named twice (dialogues: {size})",
+                    f"{path}: index {index!r} in {name!r} is out of range or named twice (dialogues: {size})",
                     hint="use the split file that belongs to this ESConv.json",
                 )
             splits[index] = SPLIT_OF[name]
@@ -67,36 +73,34 @@ def _turns(dialog: list[Any]) -> list[Turn] | tuple[str, str]:
     turns: list[Turn] = []
     for number, raw in enumerate(dialog, start=1):
         speaker = raw.get("speaker") if isinstance(raw, dict) else None
-        if speaker not in ROLE_OF or not isinstance(raw.get("content"), str):
-            return (
-                "bad_turn",
-                f"turn {number}: speaker {speaker!r}; allowed: {', '.join(ROLE_OF)}, with a content",
-            )
+        annotation = (raw.get("annotation") or {}) if isinstance(raw, dict) else None
+        known = isinstance(speaker, str) and speaker in ROLE_OF
+        if not known or not isinstance(raw.get("content"), str) or not isinstance(annotation, dict):
+            allowed = f"{', '.join(ROLE_OF)}, with a content and annotations by name"
+            return "bad_turn", f"turn {number}: speaker {speaker!r:.40}; allowed: {allowed}"
         text = clean_text(raw["content"])
         if reason := text_problem(text):
             if reason == "empty_text":
                 continue
             return reason, f"turn {number}"
-        strategy = (raw.get("annotation") or {}).get("strategy")
+        strategy = annotation.get("strategy")
         if isinstance(strategy, str):
             strategy = RENAMED.get(strategy, strategy)
-        if strategy is not None and strategy not in STRATEGIES:
-            return (
-                "unknown_label",
-                f"turn {number}: strategy {strategy!r}; allowed: {', '.join(sorted(STRATEGIES))}",
-            )
+        if strategy is not None and not (isinstance(strategy, str) and strategy in STRATEGIES):
+            allowed = ", ".join(sorted(STRATEGIES))
+            return "unknown_label", f"turn {number}: strategy {strategy!r:.40}; allowed: {allowed}"
         strategies = (strategy,) if strategy else ()
-        role = ROLE_OF[speaker]
+        role = ROLE_OF[str(speaker)]
         if turns and turns[-1].role == role:
             last = turns.pop()
             turns.append(Turn(role, f"{last.text} {text}", last.strategies + strategies))
         else:
             turns.append(Turn(role, text, strategies))
-    if {t.role for t in turns} != {"user", "assistant"}:
-        return (
-            "one_speaker",
-            f"speakers: {sorted({t.role for t in turns})}; allowed: seeker and supporter",
-        )
+    roles = sorted({t.role for t in turns})
+    if len(roles) != len(ROLES):
+        return "one_speaker", f"speakers: {roles}; allowed: seeker and supporter"
+    if too_long := [n for n, t in enumerate(turns, start=1) if text_problem(t.text)]:
+        return "too_long", f"merged turn {too_long[0]}"
     return turns
 
 
@@ -109,6 +113,9 @@ def _parse_dialogue(raw: Any, source: str, split: str) -> Conversation | tuple[s
     situation, emotion = raw.get("situation", ""), raw.get("emotion_type", "")
     if not isinstance(situation, str) or not isinstance(emotion, str) or not emotion:
         return "bad_field", f"situation or emotion_type is not text: {situation!r:.60}, {emotion!r:.60}"
+    for name, text in (("situation", situation), ("emotion_type", emotion)):
+        if text.strip() and (reason := text_problem(text)):
+            return reason, name
     return Conversation(
         source=source,
         task="dialogue",
@@ -139,4 +146,10 @@ def parse(folder: Path, source: str) -> Iterator[Parsed | Quarantined]:
         if isinstance(parsed, Conversation):
             yield Parsed(parsed, Origin(path.name, index + 1, index + 1), 1)
         else:
-            yield Quarantined(path.name, index + 1, 1, *parsed, json.dumps(raw, ensure_ascii=False, sort_keys=True))
+            yield Quarantined(path.name, index + 1, 1, *parsed, _raw(raw))
+
+
+def _raw(raw: Any) -> str:
+    text = json.dumps(raw, ensure_ascii=False, sort_keys=True)
+    # A lone surrogate cannot be written as UTF-8; escaped, it is kept as it was.
+    return json.dumps(raw, sort_keys=True) if text_problem(text) == "lone_surrogate" else text

@@ -28,8 +28,8 @@ def _parse_row(line: str, source: str, split: str) -> Conversation | tuple[str, 
     if reason := text_problem(clean_text(text)):
         return reason, "text"
     labels = ids.split(",")
-    if bad := [i for i in labels if not i.isdecimal() or int(i) >= len(LABELS)]:
-        return "unknown_label", f"label id {bad[0]!r}; allowed: 0 to {len(LABELS) - 1}"
+    if bad := [i for i in labels if not i.isdecimal() or len(i) > 2 or int(i) >= len(LABELS)]:
+        return "unknown_label", f"label id {bad[0][:20]!r}; allowed: 0 to {len(LABELS) - 1}"
     return Conversation(
         source=source,
         task="emotion",

@@ -1,11 +1,14 @@
 """Raw corpus files: copied from a local folder, or downloaded from the official addresses with pinned digests."""
 
+import gzip
 import hashlib
+import http.client
 import io
 import shutil
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +91,7 @@ def download(address: Address, cache: Path) -> bytes:
     try:
         with urllib.request.urlopen(address.url, timeout=_TIMEOUT_SECONDS) as response:
             data: bytes = response.read()
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise HeartwoodError(
             f"{address.url}: cannot be downloaded ({error})",
             hint="check the network, or set raw.location to a folder that holds the corpora",
@@ -114,13 +117,14 @@ def unpack_archive(data: bytes, names: Sequence[str], label: str) -> dict[str, b
     """
     found = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
+        # Unpacked whole first: only then are the length and checksum at the end of the stream checked.
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(data))) as archive:
             for member in archive:
                 name = Path(member.name).name
                 handle = archive.extractfile(member) if name in names else None
                 if handle is not None:
                     found[name] = handle.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise HeartwoodError(
             f"{label}: not a whole gzipped archive ({error}); half a download?", hint="restore the official archive"
         ) from None
@@ -168,8 +172,13 @@ def _read_checksums(location: Path) -> Mapping[str, str]:
     path = location / CHECKSUMS
     if not path.exists():
         return {}
-    pairs = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    return {name.strip().lstrip("*"): value for value, name in pairs}
+    sums = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        value, _, name = line.strip().partition(" ")
+        if value and not name.strip():
+            raise HeartwoodError(f"{path}, row {number}: {line!r} names no file", hint="restore the file of checksums")
+        sums[name.strip().lstrip("*")] = value
+    return sums
 
 
 def _read_checked(path: Path, location: Path, sums: Mapping[str, str]) -> bytes:

@@ -54,8 +54,8 @@ def print_scores(console: Console, scores: dict[str, dict[str, Any]], contrasts:
         )
     console.print(table)
     first = next(iter(scores.values()))
-    console.print(
-        f"judge {first['judge']}, prompts {first['prompts'][:12]}; index from 1 to 5, a degenerate reply is 1"
-    )
+    console.print(f"judge {first['judge']}, prompts {first['prompts'][:12]}")
+    console.print("index 1 to 5 (a degenerate reply: 1); ER, IP, EX: emotional reactions,")
+    console.print("interpretations, explorations, each 0 to 2")
     for contrast in contrasts:
         console.print(contrast["sentence"])

@@ -36,7 +36,7 @@ def parse_mix(section: Any, sources: Iterable[str]) -> tuple[MixSettings, dict[s
         )
     if not isinstance(section, dict):
         raise HeartwoodError(f"params.yaml: mix is {section!r}; allowed: keys and shares", hint="correct params.yaml")
-    if unknown := sorted(set(section) - reserved - set(known)):
+    if unknown := sorted(set(section) - reserved - set(known), key=str):
         raise HeartwoodError(
             f"params.yaml: mix.{unknown[0]} is neither a setting nor a source;"
             f" allowed: {', '.join([*sorted(reserved), *known])}",

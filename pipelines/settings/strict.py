@@ -1,6 +1,5 @@
 """The base of every section of params.yaml, and errors that name the key, the value and what is allowed."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -26,7 +25,7 @@ T = TypeVar("T")
 class Section(BaseModel):
     """A section: no unknown keys, no silent conversion, no change after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -39,7 +38,7 @@ def read_params(path: Path) -> dict[str, Any]:
         params = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HeartwoodError(f"{path}: missing", hint="run in the project's root") from None
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise HeartwoodError(f"{path}: not YAML ({str(error).splitlines()[0]})", hint="correct params.yaml") from None
     if not isinstance(params, dict):
         raise HeartwoodError(f"{path}: expected sections, found {type(params).__name__}", hint="correct params.yaml")
@@ -63,8 +62,10 @@ def parse_section(model: type[T], value: object, key: str) -> T:
         first = error.errors()[0]
         where = ".".join([key, *(str(part) for part in first["loc"] if not str(part).startswith("function-"))])
         if first["type"] == "extra_forbidden":
+            inner, _, _ = where.rpartition(".")
+            allowed = ", ".join(_fields(model, [str(part) for part in first["loc"][:-1]]))
             raise HeartwoodError(
-                f"params.yaml: unknown key {where}; allowed in {key}: {', '.join(_fields(model))}",
+                f"params.yaml: unknown key {where}; allowed in {inner}: {allowed}",
                 hint="remove it, or correct its name",
             ) from None
         if first["type"] == "missing":
@@ -78,6 +79,7 @@ def _plain(message: str) -> str:
     return message.removeprefix("Value error, ").removeprefix("Input ")
 
 
-def _fields(model: Any) -> list[str]:
-    fields: Mapping[str, object] = getattr(model, "model_fields", {})
-    return sorted(fields)
+def _fields(model: Any, path: list[str]) -> list[str]:
+    for part in path:
+        model = model.model_fields[part].annotation
+    return sorted(getattr(model, "model_fields", {}))

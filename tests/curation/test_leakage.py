@@ -70,6 +70,8 @@ class TestDetection:
         encode = by_angle({"I am so sorry": 0, "I feel sorry for you": 0})
         assert hit(dev("I am so sorry"), talk("I feel sorry for you"), encode=encode) is None
         assert hit(dev("I am so sorry"), talk("I am so sorry")).generic
+        assert hit(dev(LONG), talk("I am so sorry"), encode=by_angle({LONG: 0, "I am so sorry": 0})) is None
+        assert hit(dev(LONG), talk(" ".join(LONG.split()[:5]))) is None
 
     def test_a_long_text_is_not_generic(self):
         assert not hit(dev(LONG), talk(LONG)).generic

@@ -53,7 +53,8 @@ def test_a_group_in_all_three_splits_stays_in_test_alone():
 
 
 def test_groups_of_different_sources_do_not_meet():
-    rows = numbered([talk("a", group="g", source="x"), talk("b", group="g", source="y", split="dev")])
+    shared = {"group": "g", "situation": "My dog died."}
+    rows = numbered([talk("a", source="x", **shared), talk("b", source="y", split="dev", **shared)])
     assert split(rows).removals == []
 
 

@@ -151,7 +151,7 @@ class TestRefused:
             ("split.seed", -1, "greater than or equal to 0"),
             ("split.dev_share", -0.1, "greater than or equal to 0"),
             ("dedup.near_jaccard", 0, "greater than 0"),
-            ("dedup.near_jaccard", float("nan"), "less than or equal to 1"),
+            ("dedup.near_jaccard", float("nan"), "finite"),
             ("dedup.near_jaccard", "0.8", "number"),
             ("dedup.near_jaccard", True, "number"),
             ("dedup.permutations", 128.0, "integer"),
