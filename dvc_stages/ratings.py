@@ -1,7 +1,6 @@
 """The human ratings that the judge rests on: a manifest of the shipped head, a user's folder, or the download."""
 
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -41,7 +40,7 @@ def main(run: Run) -> None:
 
 
 def _read(location: str, name: str) -> bytes:
-    base = main_checkout(Path(os.environ.get("DVC_ROOT", ".")))
+    base = main_checkout(Path.cwd())
     path = base / Path(location).expanduser() / name
     if not path.is_file():
         raise HeartwoodError(

@@ -1,6 +1,5 @@
 """Raw corpus files with their digests: from the embedded corpora, a local folder or the official downloads."""
 
-import os
 from pathlib import Path
 
 from curation.embedding import cache_folder
@@ -26,7 +25,7 @@ def main(run: Run) -> None:
     """Write ``data/raw/<source>/`` and a manifest with name, size and sha256 of every file."""
     location = run.section("raw", RawParams).location
     sources = run.entries("sources", SourceParams)
-    base = main_checkout(Path(os.environ.get("DVC_ROOT", ".")))
+    base = main_checkout(Path.cwd())
     manifest = {}
     for name, source in sorted(sources.items()):
         if location == DOWNLOAD:

@@ -156,7 +156,8 @@ def execute(body: Callable[[Run], None]) -> None:
         if not name:
             raise HeartwoodError("stages run through DVC only", hint="run `dvc repro <stage>`")
         _set_library_switches()
-        definition = load_definition(name, Path(os.environ.get("DVC_ROOT", ".")))
+        # Stages run in the root; under `exp run --temp` DVC_ROOT names the checkout that the copy was made from.
+        definition = load_definition(name, Path.cwd())
         started = time.time()
         before = read_inputs(definition)
         body(Run(definition, before))

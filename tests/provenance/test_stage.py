@@ -116,3 +116,14 @@ def test_stages_refuse_to_run_outside_dvc(training: Project) -> None:
     done = training.run("python", "sft.py", check=False)
     assert done.returncode == 1
     assert "next: run `dvc repro <stage>`" in done.stderr
+
+
+def test_a_stage_runs_in_the_copy_that_temp_experiments_make(training: Project) -> None:
+    training.write("go", "")
+    training.dvc("repro")
+    training.commit()
+    training.write(".gitignore", "running\n.heartwood/\n")
+    training.commit()
+    training.dvc("exp", "run", "--temp", "-n", "longer", "-S", "sft.steps=200")
+    assert not training.run("git", "status", "--porcelain").stdout
+    assert "longer" in training.dvc("exp", "list", "--name-only").stdout.split()
