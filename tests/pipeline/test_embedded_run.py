@@ -1,7 +1,6 @@
 """The whole pipeline on the embedded default, once, in a clone of this repository; everything here reads that run."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.project import ROOT, Project
+
 CURATED = [
     "data/records",
     "data/quarantine",
@@ -26,30 +26,7 @@ CURATED = [
 pytestmark = pytest.mark.pipeline
 
 
-class Clone:
-    def __init__(self, folder: Path, state: Path) -> None:
-        self.folder = folder
-        self.env = {
-            **os.environ,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": str(folder),
-            "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(state),
-            "GIT_AUTHOR_NAME": "t",
-            "GIT_AUTHOR_EMAIL": "t@example.com",
-            "GIT_COMMITTER_NAME": "t",
-            "GIT_COMMITTER_EMAIL": "t@example.com",
-        }
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
-        if check and done.returncode:
-            raise AssertionError(f"{command} exited {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-        return done
-
-    def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
-
+class Clone(Project):
     def heartwood(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "heartwood.cli", *arguments, check=check)
 
@@ -77,7 +54,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         capture_output=True,
         check=True,
     )
-    made = Clone(base / "heartwood", base / "state")
+    made = Clone(base / "heartwood", base / "state", code=base / "heartwood")
     for name in listed.stdout.decode().split("\0"):
         if name and (ROOT / name).is_file():
             (made.folder / name).parent.mkdir(parents=True, exist_ok=True)

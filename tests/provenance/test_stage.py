@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.provenance.conftest import Project
+from tests.project import Project
 
 SLOW_STAGE = """
 import sys, time
