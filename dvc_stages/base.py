@@ -1,6 +1,6 @@
 """The base model's pointer: its name, revision and the digest of every file that is loaded."""
 
-from dvc_stages.tables import BASE
+from pipelines.layout import BASE
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.training import BaseParams
 from pipelines.sft.base import resolve_base

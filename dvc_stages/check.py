@@ -11,8 +11,8 @@ from curation.leakage import Detector, LeakageSettings
 from curation.mixture import allocate, resolve_shares
 from curation.records import read_records
 from curation.text import fold
-from dvc_stages.tables import MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
 from dvc_stages.validate import stop_on_failure
+from pipelines.layout import MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams, SourceParams

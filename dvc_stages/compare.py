@@ -1,8 +1,8 @@
 """Paired differences between every two models, with verdicts."""
 
 from curation.jsonl import read_jsonl
-from dvc_stages.tables import REPORTS
 from pipelines.evaluation.score import compare_models
+from pipelines.layout import REPORTS
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import CompareParams

@@ -7,7 +7,7 @@ from curation.embedding import VectorTable
 from curation.errors import HeartwoodError
 from curation.ledger import write_ledger
 from curation.records import read_records, write_records
-from dvc_stages.tables import DEDUPLICATED, LEDGER, REPORTS, SPLIT, VECTORS, by_source
+from pipelines.layout import DEDUPLICATED, LEDGER, REPORTS, SPLIT, VECTORS, by_source
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import DedupParams

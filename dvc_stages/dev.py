@@ -3,7 +3,7 @@
 from curation.examples import make_examples
 from curation.jsonl import write_jsonl
 from curation.records import read_records
-from dvc_stages.tables import DEV_EXAMPLES, SPLIT
+from pipelines.layout import DEV_EXAMPLES, SPLIT
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.mixture import ChatParams
 

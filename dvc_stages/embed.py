@@ -4,7 +4,7 @@ import sys
 
 from curation.embedding import Encoder, VectorStore, pack_vectors
 from curation.records import read_records, text_digest, write_table
-from dvc_stages.tables import SPLIT, VECTORS
+from pipelines.layout import SPLIT, VECTORS
 from pipelines.provenance.stage import Run, execute
 
 

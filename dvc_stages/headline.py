@@ -1,7 +1,7 @@
 """The score of the model that ``report.model`` names, under one path for ``dvc metrics diff``."""
 
 from curation.errors import HeartwoodError
-from dvc_stages.tables import REPORTS
+from pipelines.layout import REPORTS
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import ReportParams

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from curation.errors import HeartwoodError
 from dvc_stages.ratings import RATINGS, SHIPPED
-from dvc_stages.tables import REPORTS
 from pipelines.evaluation.judges.epitome import fit_with_agreement, head_card, load_card, load_head, write_head
 from pipelines.evaluation.judges.invariance import run_invariance
 from pipelines.evaluation.ratings import read_ratings
+from pipelines.layout import REPORTS
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import JudgeParams

@@ -10,7 +10,7 @@ from curation.leakage import KINDS, Detector, LeakageSettings, measure_recall, r
 from curation.leakage.planted import PARAPHRASES
 from curation.ledger import write_ledger
 from curation.records import read_records, write_records
-from dvc_stages.tables import CLEAN, DEDUPLICATED, LEDGER, REPORTS, SPLIT, by_source
+from pipelines.layout import CLEAN, DEDUPLICATED, LEDGER, REPORTS, SPLIT, by_source
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams

@@ -4,7 +4,7 @@ from curation.examples import content_digest, make_examples
 from curation.jsonl import write_jsonl
 from curation.mixture import mix, resolve_shares
 from curation.records import read_records
-from dvc_stages.tables import CLEAN, MIXTURE, REPORTS
+from pipelines.layout import CLEAN, MIXTURE, REPORTS
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import SourceParams

@@ -2,8 +2,8 @@
 
 from curation.jsonl import write_jsonl
 from curation.records import read_records
-from dvc_stages.tables import PROMPTS, SPLIT
 from pipelines.evaluation.prompts import draw_prompts
+from pipelines.layout import PROMPTS, SPLIT
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import PromptsParams
 from pipelines.settings.mixture import ChatParams

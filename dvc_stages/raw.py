@@ -4,7 +4,7 @@ from pathlib import Path
 
 from curation.embedding import cache_folder
 from curation.sources.official import fetch_local, fetch_official, write_files
-from dvc_stages.tables import RAW
+from pipelines.layout import RAW
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import RawParams, SourceParams

@@ -10,7 +10,7 @@ from curation.jsonl import write_jsonl
 from curation.records import Conversation, Origin, identify, write_origins, write_records
 from curation.sources import parse
 from curation.sources.quarantine import Parsed, Quarantined
-from dvc_stages.tables import ORIGINS, QUARANTINE, RAW, RECORDS, REPORTS
+from pipelines.layout import ORIGINS, QUARANTINE, RAW, RECORDS, REPORTS
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import RecordsParams, SourceParams

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from curation.jsonl import read_jsonl, write_jsonl
-from dvc_stages.tables import BASE, PROMPTS
 from pipelines.evaluation.respond import RespondSettings, respond
+from pipelines.layout import BASE, PROMPTS
 from pipelines.provenance.lineage import build_lineage, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import RespondParams

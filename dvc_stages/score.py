@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from curation.jsonl import read_jsonl, write_jsonl
-from dvc_stages.tables import DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS
 from pipelines.evaluation.gates import GATES_VERSION
 from pipelines.evaluation.judges.epitome import load_head
 from pipelines.evaluation.score import score_model
+from pipelines.layout import DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS
 from pipelines.provenance.lineage import chain, input_md5, read_json, write_json
 from pipelines.provenance.stage import Run, execute
 

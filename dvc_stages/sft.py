@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from curation.jsonl import read_jsonl
-from dvc_stages.tables import MIXTURE, REPORTS
+from pipelines.layout import MIXTURE, REPORTS
 from pipelines.provenance.lineage import build_lineage, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.training import CheckpointParams, SftParams

@@ -3,7 +3,7 @@
 from curation.ledger import write_ledger
 from curation.records import read_records, write_records
 from curation.splits import split_records
-from dvc_stages.tables import LEDGER, RECORDS, REPORTS, SPLIT, by_source
+from pipelines.layout import LEDGER, RECORDS, REPORTS, SPLIT, by_source
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import SourceParams, SplitParams

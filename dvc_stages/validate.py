@@ -6,7 +6,7 @@ from curation.errors import HeartwoodError
 from curation.expectations import SuiteResult, conversation_frame, validate_frame
 from curation.records import read_records
 from curation.sources import LABELS
-from dvc_stages.tables import CLEAN, RECORDS, REPORTS, SPLIT
+from pipelines.layout import CLEAN, RECORDS, REPORTS, SPLIT
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import RecordsParams, SourceParams, ValidateParams
