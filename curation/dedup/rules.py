@@ -20,18 +20,19 @@ from curation.text import FOLD, fold, is_generic, jaccard, shingles
 EXACT, NEAR, SEMANTIC = "dedup-exact-v1", "dedup-near-v1", "dedup-semantic-v1"
 _STRENGTH = {NEAR: 1, SEMANTIC: 0}
 _SEED = 1
+Encode = Callable[[Sequence[str]], Vectors]
 
 
 @dataclass(frozen=True)
 class DedupSettings:
     """Thresholds: Jaccard of word shingles, cosine of each side, and what counts as a stock phrase."""
 
-    near_jaccard: float
-    shingle_words: int
-    permutations: int
-    bands: int
-    semantic_cosine: float
-    generic_words: int
+    near_jaccard: float = 0.8
+    shingle_words: int = 3
+    permutations: int = 128
+    bands: int = 32
+    semantic_cosine: float = 0.95
+    generic_words: int = 3
 
     def parameters(self, rule: str) -> dict[str, float | int | str]:
         """What the ledger records for a rule."""
@@ -73,9 +74,7 @@ def joined(conversation: Conversation) -> str:
     return fold(" ".join(t.text for t in conversation.turns))
 
 
-def side_vectors(
-    conversations: Sequence[Conversation], role: str, encode: Callable[[Sequence[str]], Vectors]
-) -> Vectors:
+def side_vectors(conversations: Sequence[Conversation], role: str, encode: Encode) -> Vectors:
     """The unit mean of one speaker's turn vectors, shape (n, d); a zero row where the speaker says nothing."""
     texts = [t.text for c in conversations for t in c.turns if t.role == role]
     vectors = encode(texts)
@@ -114,9 +113,7 @@ def near_matches(texts: Sequence[str], settings: DedupSettings) -> list[Match]:
     return matches
 
 
-def semantic_matches(
-    conversations: Sequence[Conversation], settings: DedupSettings, encode: Callable[[Sequence[str]], Vectors]
-) -> list[Match]:
+def semantic_matches(conversations: Sequence[Conversation], settings: DedupSettings, encode: Encode) -> list[Match]:
     """Pairs whose user side and assistant side (where there is one) both reach the cosine threshold."""
     user = side_vectors(conversations, "user", encode)
     has_assistant = np.array([any(t.role == "assistant" for t in c.turns) for c in conversations])
@@ -133,16 +130,14 @@ def semantic_matches(
     return matches
 
 
-def deduplicate(
-    conversations: Iterable[Conversation], settings: DedupSettings, encode: Callable[[Sequence[str]], Vectors]
-) -> DedupResult:
+def deduplicate(conversations: Iterable[Conversation], settings: DedupSettings, encode: Encode | None) -> DedupResult:
     """Remove duplicates among conversations of one split.
 
     Copies whose emotion labels differ are both kept and counted; conversations that are one stock phrase
     (at most ``generic_words`` folded words) are counted and kept.
 
     Args:
-        encode: texts to unit vectors of shape (n, d).
+        encode: texts to unit vectors of shape (n, d); None leaves the semantic rule out.
     """
     by_kind: dict[tuple[str, str], list[Conversation]] = defaultdict(list)
     for conversation in by_uid(conversations):
@@ -160,7 +155,8 @@ def deduplicate(
         # Near and semantic rules look at one copy of each folded text, so 10^5 equal rows make no 10^10 pairs.
         distinct = [i for i, f in enumerate(first) if f == i and not stock[i]]
         matches = near_matches([texts[i] for i in distinct], settings)
-        matches += semantic_matches([rows[i] for i in distinct], settings, encode)
+        if encode:
+            matches += semantic_matches([rows[i] for i in distinct], settings, encode)
         matches = [replace(m, first=distinct[m.first], second=distinct[m.second]) for m in matches]
         matches = [m for m in matches if rows[m.first].emotions == rows[m.second].emotions]
         for m in matches:
@@ -186,7 +182,7 @@ def _choose(
     first: Sequence[int],
     matches: Iterable[Match],
     settings: DedupSettings,
-    encode: Callable[[Sequence[str]], Vectors],
+    encode: Encode | None,
 ) -> tuple[list[Conversation], list[Removal]]:
     of_row: dict[int, list[Match]] = defaultdict(list)
     for match in matches:
@@ -219,10 +215,10 @@ def _as_first_copy(
     i: int,
     decision: Match | None,
     settings: DedupSettings,
-    encode: Callable[[Sequence[str]], Vectors],
+    encode: Encode | None,
 ) -> Match | None:
     """What became of the first copy of row i's folded text, with row i's own score: its wording has other vectors."""
-    if decision is None or decision.rule != SEMANTIC:
+    if decision is None or decision.rule != SEMANTIC or encode is None:
         return decision
     pair = [rows[decision.first], rows[i]]
     sides = [side_vectors(pair, role, encode) for role in ("user", "assistant")]
