@@ -20,6 +20,7 @@ import io
 import json
 import re
 import sys
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,6 @@ import pyarrow.parquet as pq
 
 from curation.errors import HeartwoodError
 from curation.records import Conversation, Origin, Turn, clean_text
-from curation.text import fold
 
 TEXT, MESSAGES, PROMPT, COMPLETION = "text", "messages", "prompt", "completion"
 FORMS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
@@ -338,11 +338,13 @@ def _turns(values: Mapping[str, Any], columns: Sequence[str]) -> tuple[Turn, ...
         turns += _messages(value, column) if isinstance(value, list) else [_turn(role, value, column)]
     if any(_SURROGATE.search(t.text) for t in turns):
         raise _RowError("not_unicode", "bytes that are not UTF-8, or a lone surrogate")
-    if not any(t.text for t in turns):
-        raise _RowError("empty", "the text is empty")
-    if not any(fold(t.text) for t in turns):
-        raise _RowError("no_words", "no letter and no digit: nothing is left to compare")
+    if not any(_is_visible(c) for t in turns for c in t.text):
+        raise _RowError("empty", "the text has no visible character")
     return tuple(turns)
+
+
+def _is_visible(character: str) -> bool:
+    return not character.isspace() and unicodedata.category(character) not in ("Cc", "Cf")
 
 
 def _json_list(value: str) -> list[Any]:
@@ -413,7 +415,7 @@ def check_destination(destination: Path, paths: Sequence[Path]) -> None:
             f"{destination}: rows are kept unchanged, and the input is {' and '.join(forms)}",
             hint=f"give it the suffix of the input, {paths[0].name.removeprefix(paths[0].stem)}",
         )
-    if destination.exists() and any(destination.samefile(p) for p in paths if p.exists()):
+    if destination.resolve() in {p.resolve() for p in paths}:
         raise HeartwoodError(f"{destination}: is one of the inputs", hint="write to another file")
 
 
@@ -437,7 +439,7 @@ def _keep_lines(paths: Sequence[Path], columns: Columns, dropped: Mapping[str, s
 
 
 def _keep_parquet(paths: Sequence[Path], dropped: Mapping[str, set[int]], part: Path) -> int:
-    tables = []
+    tables: list[pa.Table] = []
     for path in paths:
         table = pq.read_table(path)
         if tables and table.schema != tables[0].schema:
@@ -449,15 +451,26 @@ def _keep_parquet(paths: Sequence[Path], dropped: Mapping[str, set[int]], part: 
     return int(kept.num_rows)
 
 
+def check_table(destination: Path, others: Iterable[Path]) -> None:
+    """Whether rows can be written there.
+
+    Raises:
+        HeartwoodError: another suffix, or the destination is one of the other files.
+    """
+    if destination.suffix.lower() not in (".jsonl", ".csv", ".parquet"):
+        raise HeartwoodError(f"{destination}: allowed: .jsonl, .csv, .parquet", hint="give it one of these suffixes")
+    if destination.resolve() in {p.resolve() for p in others}:
+        raise HeartwoodError(f"{destination}: is one of the other files", hint="write to another file")
+
+
 def write_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, destination: Path) -> None:
     """Write rows as JSONL, CSV or Parquet, by suffix; the columns are those of ``schema``.
 
     Raises:
         HeartwoodError: another suffix.
     """
+    check_table(destination, ())
     form = form_of(destination)
-    if form == "tsv" or destination.suffix.lower() == ".gz":
-        raise HeartwoodError(f"{destination}: allowed: .jsonl, .csv, .parquet", hint="give it one of these suffixes")
     destination.parent.mkdir(parents=True, exist_ok=True)
     if form == "parquet":
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), destination, compression="zstd")

@@ -8,6 +8,8 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from curation.errors import HeartwoodError
+from heartwood.dedup import dedup
+from heartwood.leaks import leaks
 from heartwood.models import models
 from heartwood.scores import scores
 from heartwood.verify import verify
@@ -20,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Curated data, honest scores, and the evidence that ties them together. Runs beside DVC: `dvc repro` makes"
     " the scores, these commands answer what DVC cannot.",
 )
@@ -39,8 +42,9 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-for verb in (scores, verify, models):
-    app.command()(told_plainly(verb))
+VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks)
+for verb in VERBS:
+    app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 
 
 if __name__ == "__main__":
