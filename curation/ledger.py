@@ -1,5 +1,6 @@
 """The ledger of removals: one row for each removed record, with the rule, the score and what survives."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,3 +57,9 @@ def write_ledger(removals: Iterable[Removal], path: Path) -> None:
 def read_removed(path: Path) -> list[Conversation]:
     """The removed records of a ledger, as they were."""
     return [from_row(row) for row in pq.read_table(path).to_pylist()]
+
+
+def by_source_and_rule(removals: Iterable[Removal]) -> dict[str, dict[str, int]]:
+    """How many records each rule removed from each source."""
+    counts = Counter((r.record.source, r.rule) for r in removals)
+    return {s: {rule: n for (of, rule), n in sorted(counts.items()) if of == s} for s in sorted({s for s, _ in counts})}

@@ -11,6 +11,11 @@ def fold(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", text.lower()).split())
 
 
+def equality_key(text: str) -> str:
+    """What equal texts have in common: the folded text, or the text itself where folding leaves nothing (emoji)."""
+    return fold(text) or text
+
+
 def words(text: str) -> list[str]:
     """The folded text's words."""
     return fold(text).split()

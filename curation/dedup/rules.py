@@ -5,27 +5,33 @@ matches an already kept record is removed in its favour, so every removed record
 it matches directly (semhash 0.5's rule; transitive closure deletes distinct templated chats, marin#6854).
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashLSH
 
 from curation.ledger import Removal
-from curation.neighbours import Vectors, pairs_above
-from curation.records import Conversation, by_uid
-from curation.text import FOLD, fold, is_generic, jaccard, shingles
+from curation.neighbours import Vectors
+from curation.records import Conversation, by_uid, content_id
+from curation.review import Decision
+from curation.text import FOLD, equality_key, is_generic, jaccard, shingles
 
 EXACT, NEAR, SEMANTIC = "dedup-exact-v1", "dedup-near-v1", "dedup-semantic-v1"
-_STRENGTH = {NEAR: 1, SEMANTIC: 0}
+MERGED, ABSORBED, CONFLICT = "dedup-label-merge-v1", "dedup-label-absorb-v1", "dedup-label-conflict-v1"
+LABEL_POLICIES = ("keep", "merge", "drop")
+MARGIN = 0.02
 _SEED = 1
+_BLOCK = 1024
+_CHUNK = 8192
 Encode = Callable[[Sequence[str]], Vectors]
 
 
 @dataclass(frozen=True)
 class DedupSettings:
-    """Thresholds: Jaccard of word shingles, cosine of each side, and what counts as a stock phrase."""
+    """Thresholds: Jaccard of word shingles, cosine of each side; what a stock phrase is; what label conflicts do."""
 
     near_jaccard: float = 0.8
     shingle_words: int = 3
@@ -33,108 +39,144 @@ class DedupSettings:
     bands: int = 32
     semantic_cosine: float = 0.95
     generic_words: int = 3
+    label_conflicts: str = "keep"
 
     def parameters(self, rule: str) -> dict[str, float | int | str]:
         """What the ledger records for a rule."""
-        if rule == EXACT:
-            return {"fold": FOLD}
-        if rule == SEMANTIC:
-            return {"cosine": self.semantic_cosine}
-        return {
-            "jaccard": self.near_jaccard,
-            "shingle_words": self.shingle_words,
-            "permutations": self.permutations,
-            "bands": self.bands,
-        }
+        if rule == NEAR:
+            return {
+                "jaccard": self.near_jaccard,
+                "shingle_words": self.shingle_words,
+                "permutations": self.permutations,
+                "bands": self.bands,
+            }
+        return {"cosine": self.semantic_cosine} if rule == SEMANTIC else {"fold": FOLD}
 
 
 @dataclass(frozen=True)
 class DedupResult:
-    """What stays, what goes and what was left alone: stock phrases and copies whose labels disagree."""
+    """What stays, what goes, what was left alone, and the decisions that another threshold would turn.
+
+    ``label_conflict_groups`` counts the groups of equal folded text whose copies disagree in their labels;
+    ``stock_label_conflict_groups`` those among them that are stock phrases, which no policy touches. Close calls
+    are decisions within ``MARGIN`` of their rule's threshold.
+    """
 
     kept: list[Conversation]
     removals: list[Removal]
     label_conflict_groups: int
-    generic_records: int
-    near_threshold: dict[str, int]
+    stock_label_conflict_groups: int
+    stock_phrases: int
+    close_calls: list[Decision]
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A pair of rows (smaller uid first) with the rule that joins them and its exact score."""
+    """A kept row that a row matches, with the rule that joins them and its exact score."""
 
-    first: int
-    second: int
+    other: int
     rule: str
     score: float
 
 
 def joined(conversation: Conversation) -> str:
-    """All turns of a conversation, folded, as one text."""
-    return fold(" ".join(t.text for t in conversation.turns))
+    """All turns of a conversation as one text, folded."""
+    return equality_key(" ".join(t.text for t in conversation.turns))
+
+
+def spoken(conversation: Conversation) -> str:
+    """The turns as a person reads them, one a line."""
+    return "\n".join(f"{t.role}: {t.text}" for t in conversation.turns)
 
 
 def side_vectors(conversations: Sequence[Conversation], role: str, encode: Encode) -> Vectors:
     """The unit mean of one speaker's turn vectors, shape (n, d); a zero row where the speaker says nothing."""
     texts = [t.text for c in conversations for t in c.turns if t.role == role]
-    vectors = encode(texts)
+    row_of = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    vectors = encode(list(row_of))
     result = np.zeros((len(conversations), vectors.shape[1]), dtype=np.float32)
     owners = np.repeat(np.arange(len(conversations)), [sum(t.role == role for t in c.turns) for c in conversations])
-    np.add.at(result, owners, vectors)
+    np.add.at(result, owners, vectors[[row_of[text] for text in texts]])
     lengths = np.linalg.norm(result, axis=1, keepdims=True)
     np.divide(result, lengths, out=result, where=lengths > 0)
     return result
 
 
-def first_copies(conversations: Sequence[Conversation], texts: Sequence[str]) -> list[int]:
-    """For each row, the first row with the same folded text and the same labels (itself, where it is the first)."""
-    first: dict[tuple[str, tuple[str, ...]], int] = {}
-    return [first.setdefault((t, c.emotions), i) for i, (c, t) in enumerate(zip(conversations, texts, strict=True))]
-
-
-def near_matches(texts: Sequence[str], settings: DedupSettings) -> list[Match]:
-    """Pairs whose shingle sets have Jaccard at or above the threshold; MinHash proposes, the exact value decides.
+class _Near:
+    """Kept rows by MinHash: candidates are proposed by LSH, the exact Jaccard of shingle sets decides.
 
     Texts shorter than one shingle have no shingles and match by folded equality only.
     """
-    sets = [shingles(text.split(), settings.shingle_words) for text in texts]
-    rows = [i for i, s in enumerate(sets) if s]
-    if not rows:
-        return []
-    hashes = RMinHash.from_token_sets([sorted(sets[i]) for i in rows], settings.permutations, _SEED)
-    lsh = RMinHashLSH(settings.near_jaccard, settings.permutations, settings.bands)
-    matches: list[Match] = []
-    for i, minhash in zip(rows, hashes, strict=True):
-        for j in sorted(lsh.query(minhash)):
-            score = jaccard(sets[i], sets[j])
-            if score >= settings.near_jaccard:
-                matches.append(Match(j, i, NEAR, score))
-        lsh.insert(i, minhash)
-    return matches
+
+    def __init__(self, texts: Sequence[str], settings: DedupSettings) -> None:
+        self._sets = [shingles(text.split(), settings.shingle_words) for text in texts]
+        rows = [i for i, s in enumerate(self._sets) if s]
+        hashes = RMinHash.from_token_sets([sorted(self._sets[i]) for i in rows], settings.permutations, _SEED)
+        self._hashes = dict(zip(rows, hashes, strict=True))
+        self._lsh = RMinHashLSH(settings.near_jaccard, settings.permutations, settings.bands)
+
+    def keep(self, row: int) -> None:
+        if row in self._hashes:
+            self._lsh.insert(row, self._hashes[row])
+
+    def best(self, row: int, classes: NDArray[np.int64]) -> Match | None:
+        """The most similar kept row of the same class among the candidates, ties to the first."""
+        if row not in self._hashes:
+            return None
+        candidates = sorted(j for j in self._lsh.query(self._hashes[row]) if classes[j] == classes[row])
+        scored = [(jaccard(self._sets[row], self._sets[j]), j) for j in candidates]
+        if not scored:
+            return None
+        score, other = min(scored, key=lambda s: (-s[0], s[1]))
+        return Match(other, NEAR, score)
 
 
-def semantic_matches(conversations: Sequence[Conversation], settings: DedupSettings, encode: Encode) -> list[Match]:
-    """Pairs whose user side and assistant side (where there is one) both reach the cosine threshold."""
-    user = side_vectors(conversations, "user", encode)
-    has_assistant = np.array([any(t.role == "assistant" for t in c.turns) for c in conversations])
-    assistant = side_vectors(conversations, "assistant", encode)
-    matches = []
-    for i, j, score in pairs_above(user, user, settings.semantic_cosine):
-        if j >= i or has_assistant[i] != has_assistant[j]:
-            continue
-        if has_assistant[i]:
-            score = min(score, float(assistant[i] @ assistant[j]))
-            if score < settings.semantic_cosine:
-                continue
-        matches.append(Match(j, i, SEMANTIC, score))
-    return matches
+class _Semantic:
+    """Cosine of the user side and of the assistant side (where there is one), the smaller of the two."""
+
+    def __init__(self, rows: Sequence[Conversation], encode: Encode) -> None:
+        self._user = side_vectors(rows, "user", encode)
+        self._assistant = side_vectors(rows, "assistant", encode)
+        self._two_sided = np.array([any(t.role == "assistant" for t in c.turns) for c in rows])
+
+    def _scores(self, rows: NDArray[np.intp], others: NDArray[np.intp], classes: NDArray[np.int64]) -> Vectors:
+        scores: Vectors = self._user[rows] @ self._user[others].T
+        if self._two_sided[rows].any():
+            replies = self._assistant[rows] @ self._assistant[others].T
+            both = self._two_sided[rows][:, None] & self._two_sided[others][None, :]
+            np.minimum(scores, replies, out=scores, where=both)
+        comparable = (classes[rows][:, None] == classes[others][None, :]) & (
+            self._two_sided[rows][:, None] == self._two_sided[others][None, :]
+        )
+        scores[~comparable] = -1.0
+        return scores
+
+    def best(
+        self, rows: NDArray[np.intp], kept: Sequence[int], classes: NDArray[np.int64]
+    ) -> tuple[list[Match | None], Vectors]:
+        """The most similar kept row for each row, ties to the first, and the scores of the rows among themselves."""
+        scores = np.full(len(rows), -1.0, dtype=np.float32)
+        best = np.full(len(rows), -1, dtype=np.intp)
+        all_kept = np.asarray(kept, dtype=np.intp)
+        for offset in range(0, len(all_kept), _CHUNK):
+            part = all_kept[offset : offset + _CHUNK]
+            found = self._scores(rows, part, classes)
+            column = found.argmax(axis=1)
+            value = found[np.arange(len(rows)), column]
+            better = value > scores
+            scores[better], best[better] = value[better], part[column[better]]
+        matches = [
+            Match(int(j), SEMANTIC, float(s)) if j >= 0 and s > -1 else None for s, j in zip(scores, best, strict=True)
+        ]
+        return matches, self._scores(rows, rows, classes)
 
 
 def deduplicate(conversations: Iterable[Conversation], settings: DedupSettings, encode: Encode | None) -> DedupResult:
     """Remove duplicates among conversations of one split.
 
-    Copies whose emotion labels differ are both kept and counted; conversations that are one stock phrase
-    (at most ``generic_words`` folded words) are counted and kept.
+    Conversations that are one stock phrase (at most ``generic_words`` folded words) are counted and kept, whatever
+    the rules. Copies of other texts whose emotion labels differ are all kept (``label_conflicts: keep``), become
+    one record with all of the labels (``merge``), or all leave (``drop``).
 
     Args:
         encode: texts to unit vectors of shape (n, d); None leaves the semantic rule out.
@@ -142,85 +184,161 @@ def deduplicate(conversations: Iterable[Conversation], settings: DedupSettings, 
     by_kind: dict[tuple[str, str], list[Conversation]] = defaultdict(list)
     for conversation in by_uid(conversations):
         by_kind[conversation.source, conversation.task].append(conversation)
-    kept: list[Conversation] = []
-    removals: list[Removal] = []
-    conflicts = generic = 0
-    near_threshold: Counter[str] = Counter()
-    for rows in by_kind.values():
-        texts = [joined(c) for c in rows]
-        stock = [is_generic(text, settings.generic_words) for text in texts]
-        generic += sum(stock)
-        conflicts += _label_conflicts(rows, texts)
-        first = first_copies(rows, texts)
-        # Near and semantic rules look at one copy of each folded text, so 10^5 equal rows make no 10^10 pairs.
-        distinct = [i for i, f in enumerate(first) if f == i and not stock[i]]
-        matches = near_matches([texts[i] for i in distinct], settings)
-        if encode:
-            matches += semantic_matches([rows[i] for i in distinct], settings, encode)
-        matches = [replace(m, first=distinct[m.first], second=distinct[m.second]) for m in matches]
-        matches = [m for m in matches if rows[m.first].emotions == rows[m.second].emotions]
-        for m in matches:
-            threshold = settings.near_jaccard if m.rule == NEAR else settings.semantic_cosine
-            if m.score < threshold + 0.02:
-                near_threshold[m.rule] += 1
-        group_kept, group_removed = _choose(rows, stock, first, matches, settings, encode)
-        kept += group_kept
-        removals += group_removed
-    return DedupResult(by_uid(kept), removals, conflicts, generic, dict(sorted(near_threshold.items())))
+    result = DedupResult([], [], 0, 0, 0, [])
+    for kind in sorted(by_kind):
+        part = _deduplicate_kind(by_kind[kind], settings, encode)
+        result = DedupResult(
+            result.kept + part.kept,
+            result.removals + part.removals,
+            result.label_conflict_groups + part.label_conflict_groups,
+            result.stock_label_conflict_groups + part.stock_label_conflict_groups,
+            result.stock_phrases + part.stock_phrases,
+            result.close_calls + part.close_calls,
+        )
+    return replace(result, kept=by_uid(result.kept))
 
 
-def _label_conflicts(rows: Sequence[Conversation], texts: Sequence[str]) -> int:
-    labels: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for row, text in zip(rows, texts, strict=True):
-        labels[text].add(row.emotions)
-    return sum(len(v) > 1 for v in labels.values())
-
-
-def _choose(
-    rows: Sequence[Conversation],
-    stock: Sequence[bool],
-    first: Sequence[int],
-    matches: Iterable[Match],
-    settings: DedupSettings,
-    encode: Encode | None,
-) -> tuple[list[Conversation], list[Removal]]:
-    of_row: dict[int, list[Match]] = defaultdict(list)
-    for match in matches:
-        of_row[match.second].append(match)
-    kept: list[Conversation] = []
-    decided: dict[int, Match | None] = {}
-    kept_copy: dict[int, int] = {}
-    removals = []
-    for i, row in enumerate(rows):
-        best: Match | None = None
-        if first[i] in kept_copy:
-            best = Match(kept_copy[first[i]], i, EXACT, 1.0)
-        elif first[i] != i:
-            best = _as_first_copy(rows, i, decided[first[i]], settings, encode)
-        elif not stock[i]:
-            candidates = [m for m in of_row[i] if decided[m.first] is None]
-            best = min(candidates, key=lambda m: (-_STRENGTH[m.rule], -m.score, m.first), default=None)
-        if best is None and not stock[i]:
-            kept_copy[first[i]] = i
-        decided[i] = best
-        if best is None:
+def _deduplicate_kind(rows: list[Conversation], settings: DedupSettings, encode: Encode | None) -> DedupResult:
+    stock_rows = [c for c in rows if is_generic(joined(c), settings.generic_words)]
+    stock = {c.uid for c in stock_rows}
+    others = [c for c in rows if c.uid not in stock]
+    conflicts = _conflicts(others)
+    resolved = _resolve_conflicts(others, conflicts, settings)
+    decisions = _decide(resolved.rows, settings, encode, resolved.survivors)
+    kept, removals, close = [], [], []
+    for row, match in zip(resolved.rows, decisions.matches, strict=True):
+        if match is None:
             kept.append(row)
         else:
-            removals.append(Removal(row, best.rule, settings.parameters(best.rule), rows[best.first].uid, best.score))
-    return kept, removals
+            parameters = settings.parameters(match.rule)
+            removals.append(Removal(row, match.rule, parameters, resolved.rows[match.other].uid, match.score))
+    for i, match, removed in decisions.close:
+        row, other = resolved.rows[i], resolved.rows[match.other]
+        close.append(Decision(match.rule, match.score, removed, row.uid, spoken(row), other.uid, spoken(other)))
+    stock_conflicts = len(_conflicts(stock_rows))
+    return DedupResult(
+        kept + stock_rows,
+        resolved.removals + removals,
+        len(conflicts) + stock_conflicts,
+        stock_conflicts,
+        len(stock_rows),
+        close,
+    )
 
 
-def _as_first_copy(
-    rows: Sequence[Conversation],
-    i: int,
-    decision: Match | None,
-    settings: DedupSettings,
-    encode: Encode | None,
+def _conflicts(rows: Iterable[Conversation]) -> list[list[Conversation]]:
+    """The groups of equal folded text whose copies disagree in their labels, each in uid order."""
+    groups: dict[str, list[Conversation]] = defaultdict(list)
+    for row in rows:
+        groups[joined(row)].append(row)
+    return [group for group in groups.values() if len({c.emotions for c in group}) > 1]
+
+
+@dataclass
+class _Resolved:
+    rows: list[Conversation]
+    removals: list[Removal] = field(default_factory=list)
+    survivors: set[str] = field(default_factory=set)
+
+
+def _resolve_conflicts(
+    rows: list[Conversation], conflicts: list[list[Conversation]], settings: DedupSettings
+) -> _Resolved:
+    if settings.label_conflicts == "keep":
+        return _Resolved(rows)
+    resolved = _Resolved([])
+    for group in conflicts:
+        union = tuple(sorted({label for c in group for label in c.emotions}))
+        detail = "labels: " + " | ".join(sorted({", ".join(c.emotions) for c in group}))
+        if settings.label_conflicts == "drop":
+            rule, survivor = CONFLICT, None
+        elif (complete := next((c for c in group if c.emotions == union), None)) is not None:
+            rule, survivor = ABSORBED, complete
+        else:
+            merged = replace(group[0], emotions=union, copy=0)
+            rule, survivor = MERGED, replace(merged, id=content_id(merged))
+        uid = survivor.uid if survivor else ""
+        resolved.removals += [
+            Removal(c, rule, settings.parameters(rule), uid, 1.0, detail) for c in group if c.uid != uid
+        ]
+        if survivor:
+            resolved.survivors.add(uid)
+            resolved.rows.append(survivor)
+    conflicting = {c.uid for group in conflicts for c in group}
+    resolved.rows = by_uid(resolved.rows + [c for c in rows if c.uid not in conflicting])
+    return resolved
+
+
+@dataclass
+class _Decisions:
+    """For each row the kept row in whose favour it leaves, or None; and the decisions near a threshold."""
+
+    matches: list[Match | None] = field(default_factory=list)
+    close: list[tuple[int, Match, bool]] = field(default_factory=list)
+
+
+def _decide(
+    rows: Sequence[Conversation], settings: DedupSettings, encode: Encode | None, protected: set[str]
+) -> _Decisions:
+    """Visit rows in uid order; protected rows (survivors of a label merge) come first and always stay."""
+    texts = [joined(c) for c in rows]
+    codes: dict[Hashable, int] = {}
+    classes = np.array([codes.setdefault(c.emotions, len(codes)) for c in rows], dtype=np.int64)
+    near = _Near(texts, settings)
+    semantic = _Semantic(rows, encode) if encode else None
+    thresholds = {NEAR: settings.near_jaccard, SEMANTIC: settings.semantic_cosine}
+    kept: list[int] = []
+    kept_text: dict[tuple[str, int], int] = {}
+    decisions: dict[int, Match | None] = {}
+    close: list[tuple[int, Match, bool]] = []
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].uid not in protected, i))
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        before: list[Match | None] = [None] * len(block)
+        inside: Vectors | None = None
+        if semantic:
+            before, inside = semantic.best(np.asarray(block, dtype=np.intp), kept, classes)
+        fresh: list[int] = []
+        for position, i in enumerate(block):
+            key = (texts[i], int(classes[i]))
+            found: list[Match] = []
+            if rows[i].uid in protected:
+                pass
+            elif key in kept_text:
+                found = [Match(kept_text[key], EXACT, 1.0)]
+            else:
+                nearest = _nearest(position, before[position], fresh, block, inside)
+                found = [m for m in (near.best(i, classes), nearest) if m]
+            hits = [m for m in found if m.score >= thresholds.get(m.rule, 0.0)]
+            decisions[i] = hits[0] if hits else None
+            decisive = hits[:1] or [m for m in found if m.score >= thresholds[m.rule] - MARGIN]
+            close += [
+                (i, m, bool(hits)) for m in decisive if m.rule != EXACT and abs(m.score - thresholds[m.rule]) <= MARGIN
+            ]
+            if not hits:
+                kept.append(i)
+                fresh.append(position)
+                kept_text[key] = i
+                near.keep(i)
+    return _Decisions([decisions[i] for i in range(len(rows))], close)
+
+
+def _nearest(
+    position: int, before: Match | None, fresh: Sequence[int], block: Sequence[int], inside: Vectors | None
 ) -> Match | None:
-    """What became of the first copy of row i's folded text, with row i's own score: its wording has other vectors."""
-    if decision is None or decision.rule != SEMANTIC or encode is None:
-        return decision
-    pair = [rows[decision.first], rows[i]]
-    sides = [side_vectors(pair, role, encode) for role in ("user", "assistant")]
-    score = min(float(v[0] @ v[1]) for v in sides if v.any())
-    return Match(decision.first, i, SEMANTIC, score) if score >= settings.semantic_cosine else None
+    """The best of the kept rows before this block and those kept within it, ties to the earlier."""
+    if inside is None or not fresh:
+        return before
+    scores = inside[position, fresh]
+    best = int(scores.argmax())
+    score = float(scores[best])
+    if score <= -1 or (before and before.score >= score):
+        return before
+    return Match(block[fresh[best]], SEMANTIC, score)
+
+
+def restore(output: Iterable[Conversation], removals: Iterable[Removal]) -> list[Conversation]:
+    """The input of a deduplication, from its output and its ledger, in uid order."""
+    removals = list(removals)
+    made = {r.survivor for r in removals if r.rule == MERGED}
+    return by_uid([*(c for c in output if c.uid not in made), *(r.record for r in removals)])

@@ -3,7 +3,7 @@
 Every user turn, assistant turn and situation text of dev and test is compared with those of train, across
 sources and whoever speaks. Three tests: folded equality (any length), containment of word n-grams (longer
 texts), and cosine of sentence vectors (longer texts). Texts of at most ``generic_words`` folded words are stock
-phrases: only equality speaks of them, and they are counted apart.
+phrases ("thank you so much"): only equality speaks of them, and they are a class of their own.
 """
 
 from collections import Counter, defaultdict
@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from curation.ledger import Removal
 from curation.neighbours import Vectors, pairs_above
 from curation.records import Conversation, by_uid
-from curation.text import FOLD, fold, is_generic, shingles
+from curation.review import Decision
+from curation.text import FOLD, equality_key, is_generic, shingles
 
 EXACT, CONTAINED, SEMANTIC = "leakage-exact-v1", "leakage-contained-v1", "leakage-semantic-v1"
 _RANK = {EXACT: 0, CONTAINED: 1, SEMANTIC: 2}
 SIDE = {"user": "prompt", "assistant": "response", "situation": "situation"}
+MARGIN = 0.02
+GENERIC_POLICIES = ("remove", "strict", "keep")
 Encode = Callable[[Sequence[str]], Vectors]
 
 
@@ -25,10 +28,10 @@ Encode = Callable[[Sequence[str]], Vectors]
 class LeakageSettings:
     """Thresholds of the three tests and the length up to which a text is a stock phrase."""
 
-    contained_share: float
-    shingle_words: int
-    semantic_cosine: float
-    generic_words: int
+    contained_share: float = 0.8
+    shingle_words: int = 4
+    semantic_cosine: float = 0.85
+    generic_words: int = 6
 
     def parameters(self, rule: str) -> dict[str, float | int | str]:
         """What the ledger records for a rule."""
@@ -41,7 +44,7 @@ class LeakageSettings:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One turn (or situation) of an evaluation record."""
+    """One turn (or situation) of a record; the side is prompt, response or situation."""
 
     uid: str
     side: str
@@ -49,14 +52,55 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Hit:
+    """A held-out piece that a text repeats: the rule that says so and its exact score."""
+
+    rule: str
+    score: float
+    piece: Piece
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the texts repeat, and what they nearly repeat.
+
+    ``hits`` holds, for each text that has any, every held-out piece that the first applicable rule (exact,
+    contained, semantic) finds, strongest first. ``misses`` holds, for each text without a hit, the best piece of
+    a rule whose score is less than ``MARGIN`` under its threshold.
+    """
+
+    hits: dict[str, list[Hit]]
+    misses: dict[str, Hit]
+
+
+@dataclass(frozen=True, slots=True)
 class Leak:
-    """A train text and the evaluation text that it repeats; sides are prompt, response or situation."""
+    """A piece of a train record and what it repeats, strongest first; generic if it is a stock phrase."""
+
+    piece: Piece
+    generic: bool
+    hits: list[Hit]
+
+    @property
+    def order(self) -> tuple[bool, int, float, str, str]:
+        """Substantive before generic, then by rule and score."""
+        top = self.hits[0]
+        return self.generic, _RANK[top.rule], -top.score, self.piece.text, self.piece.side
+
+
+@dataclass(frozen=True, slots=True)
+class LeakedPair:
+    """A train record and the held-out record that it repeats most plainly.
+
+    ``sides`` says what of the train record stands in that held-out record: its ``prompt`` side (a situation text
+    belongs to it), its ``response`` side, or ``both``.
+    """
 
     rule: str
     score: float
     generic: bool
-    train_text: str
-    train_side: str
+    sides: str
+    train: Piece
     held_out: Piece
 
 
@@ -70,111 +114,193 @@ def pieces(conversation: Conversation) -> list[Piece]:
 
 @dataclass
 class Detector:
-    """Held-out texts, indexed once, that any number of train texts can be checked against.
+    """Held-out texts, indexed once, that any number of texts can be checked against.
 
-    What is found for a train text never depends on other train texts.
+    What is found for a text never depends on the other texts that are checked.
+
+    Args:
+        encode: texts to unit vectors of shape (n, d); None leaves the semantic test out.
     """
 
     held_out: Iterable[Conversation]
     settings: LeakageSettings
-    encode: Encode
-    _by_fold: dict[str, Piece] = field(default_factory=dict, init=False)
+    encode: Encode | None
+    _by_fold: dict[str, list[Hit]] = field(default_factory=lambda: defaultdict(list), init=False)
     _by_shingle: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list), init=False)
-    _long: list[Piece] = field(default_factory=list, init=False)
+    _long: list[str] = field(default_factory=list, init=False)
     _sizes: list[int] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        """Index the distinct folded texts; of equal ones the piece with the smallest uid stands for all."""
+        """Index the distinct folded texts; pieces with one folded text are found together."""
         for conversation in by_uid(self.held_out):
             for piece in pieces(conversation):
-                key = fold(piece.text)
-                if not key or key in self._by_fold:
-                    continue
-                self._by_fold[key] = piece
-                if self.is_generic(piece.text):
-                    continue
-                grams = shingles(key.split(), self.settings.shingle_words)
-                for gram in sorted(grams):
-                    self._by_shingle[gram].append(len(self._long))
-                self._long.append(piece)
-                self._sizes.append(len(grams))
-        self._vectors = self.encode([p.text for p in self._long])
+                key = equality_key(piece.text)
+                if key not in self._by_fold and not self.is_generic(piece.text):
+                    grams = shingles(key.split(), self.settings.shingle_words)
+                    for gram in grams:
+                        self._by_shingle[gram].append(len(self._long))
+                    self._long.append(key)
+                    self._sizes.append(len(grams))
+                self._by_fold[key].append(Hit(EXACT, 1.0, piece))
+        if self.encode:
+            self._vectors = self.encode([self._by_fold[key][0].piece.text for key in self._long])
 
     def is_generic(self, text: str) -> bool:
         """Whether a text is a stock phrase under this detector's settings."""
         return is_generic(text, self.settings.generic_words)
 
-    def find(self, texts: Sequence[str]) -> dict[str, tuple[str, float, Piece]]:
-        """The strongest hit of each train text that has one: rule, exact score, held-out piece."""
-        hits: dict[str, tuple[str, float, Piece]] = {}
+    def search(self, texts: Iterable[str]) -> Search:
+        """What each distinct text repeats, and what it nearly repeats."""
+        found = Search({}, {})
         rest = []
         for text in sorted(set(texts)):
-            key = fold(text)
+            key = equality_key(text)
             if key in self._by_fold:
-                hits[text] = (EXACT, 1.0, self._by_fold[key])
-            elif key and not self.is_generic(text):
-                if contained := self._contained(key):
-                    hits[text] = contained
-                else:
-                    rest.append(text)
-        if rest and self._long:
-            best: dict[int, tuple[float, int]] = {}
-            for i, j, score in pairs_above(self.encode(rest), self._vectors, self.settings.semantic_cosine):
-                if i not in best or score > best[i][0]:
-                    best[i] = (score, j)
-            for i, (score, j) in best.items():
-                hits[rest[i]] = (SEMANTIC, score, self._long[j])
-        return hits
+                found.hits[text] = self._by_fold[key]
+            elif not self.is_generic(text):
+                scored = self._contained(key)
+                if scored and scored[0][0] >= self.settings.contained_share:
+                    found.hits[text] = self._hits(
+                        CONTAINED, [s for s in scored if s[0] >= self.settings.contained_share]
+                    )
+                    continue
+                if scored:
+                    found.misses[text] = self._hits(CONTAINED, scored[:1])[0]
+                rest.append(text)
+        if self.encode and rest and self._long:
+            self._search_vectors(rest, self.encode(rest), found)
+        return found
 
-    def _contained(self, key: str) -> tuple[str, float, Piece] | None:
+    def _search_vectors(self, texts: Sequence[str], vectors: Vectors, found: Search) -> None:
+        threshold = self.settings.semantic_cosine
+        scored: dict[int, list[tuple[float, int]]] = defaultdict(list)
+        for i, j, score in pairs_above(vectors, self._vectors, threshold - MARGIN):
+            scored[i].append((score, j))
+        for i, candidates in scored.items():
+            candidates.sort(key=lambda c: (-c[0], c[1]))
+            if candidates[0][0] >= threshold:
+                found.hits[texts[i]] = self._hits(SEMANTIC, [c for c in candidates if c[0] >= threshold])
+                found.misses.pop(texts[i], None)
+            else:
+                found.misses.setdefault(texts[i], self._hits(SEMANTIC, candidates[:1])[0])
+
+    def _hits(self, rule: str, scored: Iterable[tuple[float, int]]) -> list[Hit]:
+        return [Hit(rule, score, hit.piece) for score, j in scored for hit in self._by_fold[self._long[j]]]
+
+    def _contained(self, key: str) -> list[tuple[float, int]]:
+        """Indexed texts by share of the shorter text's n-grams, best first, down to the margin."""
         grams = shingles(key.split(), self.settings.shingle_words)
-        shared: Counter[int] = Counter(j for gram in grams for j in self._by_shingle.get(gram, ()))
-        best: tuple[float, int] | None = None
-        for j in sorted(shared):
-            score = shared[j] / min(len(grams), self._sizes[j])
-            if score >= self.settings.contained_share and (best is None or score > best[0]):
-                best = (score, j)
-        return (CONTAINED, best[0], self._long[best[1]]) if best else None
+        shared: Counter[int] = Counter()
+        for gram in grams:
+            shared.update(self._by_shingle.get(gram, ()))
+        floor = self.settings.contained_share - MARGIN
+        scored = [(n / min(len(grams), self._sizes[j]), j) for j, n in shared.items()]
+        return sorted((s for s in scored if s[0] >= floor), key=lambda s: (-s[0], s[1]))
 
     def leaks_of(self, conversations: Sequence[Conversation]) -> dict[str, list[Leak]]:
-        """The leaks of each train record that has any, by uid, strongest first."""
-        hits = self.find([p.text for c in conversations for p in pieces(c)])
-        leaks: dict[str, list[Leak]] = {}
-        for conversation in conversations:
-            found = [
-                Leak(rule, score, self.is_generic(p.text), p.text, p.side, piece)
-                for p in pieces(conversation)
-                if p.text in hits
-                for rule, score, piece in [hits[p.text]]
-            ]
-            if found:
-                found.sort(key=lambda x: (x.generic, _RANK[x.rule], -x.score, x.train_text, x.train_side))
-                leaks[conversation.uid] = found
-        return leaks
+        """The leaks of each record that has any, by uid, strongest first."""
+        return gather(conversations, self.search(p.text for c in conversations for p in pieces(c)), self)
 
 
-def remove_leaks(
-    train: Iterable[Conversation], detector: Detector, *, remove_generic: bool
-) -> tuple[list[Conversation], list[Removal], dict[str, list[Leak]]]:
-    """Train without its leaking records, the removals, and every leak found (removed or not) by uid."""
+def gather(conversations: Iterable[Conversation], search: Search, detector: Detector) -> dict[str, list[Leak]]:
+    """What a search found, by record uid, strongest first."""
+    leaks: dict[str, list[Leak]] = {}
+    for conversation in conversations:
+        found = [
+            Leak(p, detector.is_generic(p.text), search.hits[p.text])
+            for p in pieces(conversation)
+            if p.text in search.hits
+        ]
+        if found:
+            leaks[conversation.uid] = sorted(found, key=lambda x: x.order)
+    return leaks
+
+
+def leaked_pair(leaks: Sequence[Leak]) -> LeakedPair:
+    """The pair that speaks for a record: of the strongest leak's held-out records, the one that shares most sides."""
+    top = leaks[0]
+    sides: dict[str, set[str]] = {hit.piece.uid: set() for hit in top.hits if hit.score == top.hits[0].score}
+    for leak in leaks:
+        for hit in leak.hits:
+            if hit.piece.uid in sides:
+                sides[hit.piece.uid].add("response" if leak.piece.side == "response" else "prompt")
+    uid = min(sides, key=lambda u: (-len(sides[u]), u))
+    held_out = next(hit.piece for hit in top.hits if hit.piece.uid == uid)
+    both = len(sides[uid]) == 2
+    return LeakedPair(
+        top.hits[0].rule,
+        top.hits[0].score,
+        top.generic,
+        "both" if both else next(iter(sides[uid])),
+        top.piece,
+        held_out,
+    )
+
+
+def is_removed(conversation: Conversation, leaks: Sequence[Leak], generic: str) -> bool:
+    """Whether a record with these leaks leaves train.
+
+    A substantive leak always removes its record. Stock phrases remove a record that says nothing else
+    (``remove``), every record that holds one (``strict``: "hello" alone takes most support dialogues), or none
+    (``keep``).
+    """
+    if not leaks:
+        return False
+    if not leaks[0].generic or generic == "strict":
+        return True
+    found = {leak.piece.text for leak in leaks}
+    return generic == "remove" and all(t.text in found for t in conversation.turns)
+
+
+def close_calls(conversations: Iterable[Conversation], search: Search, settings: LeakageSettings) -> list[Decision]:
+    """The decisions about texts within ``MARGIN`` of their rule's threshold, each under the first record with it."""
+    thresholds = {CONTAINED: settings.contained_share, SEMANTIC: settings.semantic_cosine}
+    owner: dict[str, str] = {}
+    for conversation in by_uid(conversations):
+        for piece in pieces(conversation):
+            owner.setdefault(piece.text, piece.uid)
+    found = [(text, hits[0], True) for text, hits in search.hits.items() if hits[0].rule != EXACT]
+    found += [(text, miss, False) for text, miss in search.misses.items()]
+    return [
+        Decision(hit.rule, hit.score, flagged, owner[text], text, hit.piece.uid, hit.piece.text)
+        for text, hit, flagged in sorted(found, key=lambda f: f[0])
+        if abs(hit.score - thresholds[hit.rule]) <= MARGIN
+    ]
+
+
+@dataclass(frozen=True)
+class LeakageResult:
+    """Train without its leaking records, the removals, and everything found (removed or not)."""
+
+    kept: list[Conversation]
+    removals: list[Removal]
+    pairs: dict[str, LeakedPair]
+    close_calls: list[Decision]
+
+
+def remove_leaks(train: Iterable[Conversation], detector: Detector, *, generic: str) -> LeakageResult:
+    """Remove from train what leaks; dev and test are never touched.
+
+    Args:
+        generic: what stock phrases do, one of ``GENERIC_POLICIES``.
+    """
     conversations = by_uid(train)
-    leaks = detector.leaks_of(conversations)
+    search = detector.search(p.text for c in conversations for p in pieces(c))
+    leaks = gather(conversations, search, detector)
+    pairs = {uid: leaked_pair(found) for uid, found in leaks.items()}
     kept, removals = [], []
     for conversation in conversations:
-        found = leaks.get(conversation.uid, [])
-        decisive = found if remove_generic else [x for x in found if not x.generic]
-        if not decisive:
+        if not is_removed(conversation, leaks.get(conversation.uid, []), generic):
             kept.append(conversation)
             continue
-        top = decisive[0]
+        pair = pairs[conversation.uid]
+        detail = (
+            f"{'generic' if pair.generic else 'substantive'}, {pair.sides}: {pair.train.side} repeats"
+            f" {pair.held_out.side}"
+        )
         removals.append(
             Removal(
-                conversation,
-                top.rule,
-                detector.settings.parameters(top.rule),
-                top.held_out.uid,
-                top.score,
-                f"{'generic' if top.generic else 'substantive'}: {top.train_side} repeats {top.held_out.side}",
+                conversation, pair.rule, detector.settings.parameters(pair.rule), pair.held_out.uid, pair.score, detail
             )
         )
-    return kept, removals, leaks
+    return LeakageResult(kept, removals, pairs, close_calls(conversations, search, detector.settings))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curation.leakage.detect import Detector, pieces
 from curation.records import Conversation, Turn, content_id
-from curation.text import is_generic, words
+from curation.text import equality_key, is_generic, words
 
 KINDS = ("verbatim", "recased", "truncated", "rewrapped", "role_swapped", "paraphrased")
 PARAPHRASES = Path(__file__).parent / "paraphrases.jsonl"
@@ -51,25 +51,29 @@ def _truncate(text: str) -> str:
     return " ".join(parts[: math.ceil(len(parts) * TRUNCATED_SHARE)])
 
 
-def _rewrap(text: str) -> str:
-    return f"Let me tell you how it was. {text} So that is what happened to me."
+ALTER: dict[str, Callable[[str], str]] = {"recased": _recase, "truncated": _truncate}
+_HOST = Conversation("planted", "dialogue", "", "train", (Turn("user", "Let me tell you how it was. So it went."),))
 
 
-ALTER: dict[str, Callable[[str], str]] = {
-    "verbatim": lambda text: text,
-    "recased": _recase,
-    "truncated": _truncate,
-    "rewrapped": _rewrap,
-    "role_swapped": lambda text: text,
-}
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A train record that repeats a held-out text, and that text as it stands there."""
+
+    record: Conversation
+    original: str
 
 
-def plant(held_out: Sequence[Conversation], kind: str, seed: int, generic_words: int) -> list[Conversation]:
-    """Train records that each repeat one held-out turn in the named way.
+def plant(
+    train: Sequence[Conversation], held_out: Sequence[Conversation], kind: str, seed: int, generic_words: int
+) -> list[Planted]:
+    """Train records that each repeat one held-out text in the named way.
 
-    Turns are drawn in sha256 order; stock phrases are left out, since equality alone speaks of them. A
-    role-swapped leak is an assistant's turn where the held-out one is the user's, and the other way round.
+    Texts are drawn in sha256 order; stock phrases are left out, since equality alone speaks of them. A rewrapped
+    leak stands inside a turn of a train record, between that turn's own words. A role-swapped leak is an
+    assistant's turn where the held-out one is the user's, and the other way round.
     """
+    hosts = sorted(train, key=lambda c: hashlib.sha256(f"{seed}/host/{c.uid}".encode()).hexdigest())[:PER_KIND]
+    hosts = hosts or [_HOST]
     found: dict[str, tuple[str, str]] = {}
     for conversation in held_out:
         for piece in pieces(conversation):
@@ -77,11 +81,23 @@ def plant(held_out: Sequence[Conversation], kind: str, seed: int, generic_words:
                 key = hashlib.sha256(f"{seed}/{kind}/{piece.text}".encode()).hexdigest()
                 found.setdefault(key, (piece.text, piece.side))
     planted = []
-    for key in sorted(found)[:PER_KIND]:
+    for number, key in enumerate(sorted(found)[:PER_KIND]):
         text, side = found[key]
-        role = "assistant" if (side == "response") != (kind == "role_swapped") else "user"
-        planted.append(_record((Turn(role, ALTER[kind](text)),)))
+        if kind == "rewrapped":
+            turns = _wrapped(text, hosts[number % len(hosts)].turns)
+        else:
+            role = "assistant" if (side == "response") != (kind == "role_swapped") else "user"
+            turns = (Turn(role, ALTER[kind](text) if kind in ALTER else text),)
+        planted.append(Planted(_record(turns), text))
     return planted
+
+
+def _wrapped(text: str, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The turns with the text put into the middle of the last one."""
+    *before, last = turns
+    parts = last.text.split()
+    middle = len(parts) // 2
+    return (*before, replace(last, text=" ".join([*parts[:middle], text, *parts[middle:]])))
 
 
 def _record(turns: tuple[Turn, ...]) -> Conversation:
@@ -104,21 +120,24 @@ def measure_recall(
     result = {}
     generic_words = detector.settings.generic_words
     for kind in KINDS[:-1]:
-        planted = plant(held_out, kind, seed, generic_words)
-        result[kind] = _recall(planted, detector, train)
+        result[kind] = _recall(plant(train, held_out, kind, seed, generic_words), detector)
     pairs = [(a, b) for a, b in paraphrases if len(words(a)) > generic_words]
     originals = [_record((Turn("user", a),)) for a, _ in pairs]
     against = Detector([*held_out, *originals], detector.settings, detector.encode)
-    result["paraphrased"] = _recall([_record((Turn("user", b),)) for _, b in pairs], against, train)
+    result["paraphrased"] = _recall([Planted(_record((Turn("user", b),)), a) for a, b in pairs], against)
     return result
 
 
-def _recall(planted: Sequence[Conversation], detector: Detector, train: Sequence[Conversation]) -> Recall:
-    # What is found for a train text does not depend on its neighbours, so of the scratch copy (train plus
-    # planted) only the planted records need to be looked at again.
-    taken = {c.uid for c in train}
-    fresh = [c for c in planted if c.uid not in taken]
-    leaks = detector.leaks_of(fresh)
-    found = sum(c.uid in leaks for c in fresh)
-    low, high = wilson(found, len(fresh))
-    return Recall(len(fresh), found, low, high)
+def _recall(planted: Sequence[Planted], detector: Detector) -> Recall:
+    """Count the planted records for which the very text that they repeat is named.
+
+    What is found for a record does not depend on its neighbours, so of the scratch copy (train plus planted) only
+    the planted records need to be looked at.
+    """
+    leaks = detector.leaks_of([p.record for p in planted])
+    found = 0
+    for p in planted:
+        named = {equality_key(h.piece.text) for leak in leaks.get(p.record.uid, []) for h in leak.hits}
+        found += equality_key(p.original) in named
+    low, high = wilson(found, len(planted))
+    return Recall(len(planted), found, low, high)

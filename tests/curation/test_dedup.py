@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -6,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.dedup import DedupSettings, deduplicate
-from curation.dedup.rules import EXACT, NEAR, SEMANTIC, joined, side_vectors
-from curation.records import Turn, by_uid
+from curation.dedup import LABEL_POLICIES, DedupSettings, deduplicate, restore
+from curation.dedup.rules import ABSORBED, CONFLICT, EXACT, MERGED, NEAR, SEMANTIC, joined, side_vectors
+from curation.records import Turn, by_uid, content_id
 from curation.text import is_generic, jaccard, shingles
 from tests.curation.making import bag_of_words, by_angle, comment, conversations, numbered, orthogonal, talk
 
@@ -168,7 +167,7 @@ def test_stock_phrases_are_kept_and_counted():
         [comment("Thank you!"), comment("thank you"), comment("Thank you so much"), comment("thank you so much")]
     )
     result = dedup(rows, bag_of_words)
-    assert result.generic_records == 2
+    assert result.stock_phrases == 2
     assert len(result.kept) == 3
 
 
@@ -200,12 +199,84 @@ def test_sources_and_tasks_are_not_compared():
     assert dedup(rows, bag_of_words).removals == []
 
 
-def test_pairs_just_above_a_threshold_are_counted_by_rule():
+@pytest.mark.parametrize(("angle", "removed"), [(17, True), (19, False)])
+def test_decisions_close_to_the_cosine_threshold_are_listed(angle, removed):
     rows = numbered([comment("all words are new here"), comment("nothing stands in both of them")])
     texts = [c.turns[0].text for c in rows]
-    close = dedup(rows, by_angle({texts[0]: 0, texts[1]: 17}))
-    clear = dedup(rows, by_angle({texts[0]: 0, texts[1]: 1}))
-    assert (close.near_threshold, clear.near_threshold) == ({SEMANTIC: 1}, {})
+    (call,) = dedup(rows, by_angle({texts[0]: 0, texts[1]: angle})).close_calls
+    assert (call.rule, call.flagged, call.uid, call.other_uid) == (SEMANTIC, removed, rows[1].uid, rows[0].uid)
+    assert call.score == pytest.approx(np.cos(np.radians(angle)), abs=1e-6)
+    for clear in (1, 40):
+        assert dedup(rows, by_angle({texts[0]: 0, texts[1]: clear})).close_calls == []
+
+
+@pytest.mark.parametrize(("threshold", "removed"), [(7 / 11, True), (7 / 11 + 0.01, False)])
+def test_decisions_close_to_the_jaccard_threshold_are_listed(threshold, removed):
+    words = "one two three four five six seven eight nine ten".split()
+    rows = numbered([comment(" ".join(words)), comment(" ".join([*words[:8], "other", "ten"]))])
+    (call,) = dedup(rows, near_jaccard=threshold, bands=128).close_calls
+    assert (call.rule, call.flagged, call.score) == (NEAR, removed, 7 / 11)
+
+
+class TestLabelConflicts:
+    def rows(self):
+        return numbered(
+            [
+                comment("I am so very lost", "fear"),
+                comment("i am so very lost!", "anger"),
+                comment("i am so very lost!!", "anger"),
+                comment("it is all fine with me", "joy"),
+                comment("It is all fine with me", "joy"),
+                comment("thank you", "joy"),
+                comment("Thank you", "gratitude"),
+            ]
+        )
+
+    def test_keep_counts_them_and_removes_only_copies_that_agree(self):
+        result = dedup(self.rows(), label_conflicts="keep")
+        assert (result.label_conflict_groups, result.stock_label_conflict_groups) == (2, 1)
+        assert {r.rule for r in result.removals} == {EXACT}
+        assert len(result.kept) == 5
+
+    def test_merge_makes_one_record_with_all_labels_and_keeps_the_members_as_they_were(self):
+        rows = self.rows()
+        result = dedup(rows, label_conflicts="merge")
+        members = [c for c in rows if joined(c) == "i am so very lost"]
+        merged = [r for r in result.removals if r.rule == MERGED]
+        assert by_uid(r.record for r in merged) == members
+        (survivor,) = [c for c in result.kept if c.uid == merged[0].survivor]
+        assert (survivor.emotions, survivor.turns) == (("anger", "fear"), members[0].turns)
+        assert survivor.id == content_id(survivor) != members[0].id
+        assert {r.detail for r in merged} == {"labels: anger | fear"}
+        assert restore(result.kept, result.removals) == rows
+
+    def test_merge_takes_a_member_that_has_all_labels_as_it_is(self):
+        rows = numbered([comment("I am so very lost", e) for e in ("fear", "anger")])
+        complete = numbered([replace(rows[0], emotions=("anger", "fear"))])[0]
+        result = dedup([*rows, complete], label_conflicts="merge")
+        assert result.kept == [complete]
+        assert {(r.rule, r.survivor) for r in result.removals} == {(ABSORBED, complete.uid)}
+        assert restore(result.kept, result.removals) == by_uid([*rows, complete])
+
+    def test_drop_removes_all_copies_and_names_no_survivor(self):
+        rows = self.rows()
+        result = dedup(rows, label_conflicts="drop")
+        assert "i am so very lost" not in {joined(c) for c in result.kept}
+        assert {r.survivor for r in result.removals if r.rule == CONFLICT} == {""}
+        assert restore(result.kept, result.removals) == rows
+
+    @pytest.mark.parametrize("policy", LABEL_POLICIES)
+    def test_stock_phrases_are_touched_by_no_policy(self, policy):
+        kept = dedup(self.rows(), label_conflicts=policy).kept
+        assert sum(joined(c) == "thank you" for c in kept) == 2
+
+    def test_a_merged_record_survives_its_own_near_copies(self):
+        pair = [comment(LONG, "fear"), comment(LONG.upper(), "anger")]
+        both = [replace(comment(swap(LONG, n)), emotions=("anger", "fear")) for n in range(1, 9)]
+        result = dedup(numbered(pair + both), label_conflicts="merge", near_jaccard=0.5)
+        (survivor,) = {r.survivor for r in result.removals if r.rule == MERGED}
+        assert survivor in {c.uid for c in result.kept}
+        assert {r.survivor for r in result.removals} <= {c.uid for c in result.kept}
 
 
 def test_nothing_in_nothing_out():
@@ -234,17 +305,24 @@ corpora = st.lists(
 ).map(numbered)
 
 
-@given(corpora, st.randoms(use_true_random=False))
-def test_every_removal_names_a_survivor_that_it_truly_matches(rows, random):
+@given(corpora, st.sampled_from(LABEL_POLICIES), st.randoms(use_true_random=False))
+def test_every_removal_names_a_survivor_that_it_truly_matches(rows, policy, random):
     shuffled = list(rows)
     random.shuffle(shuffled)
-    result = dedup(shuffled, bag_of_words)
-    assert result == dedup(rows, bag_of_words), "row order must not matter"
+    result = dedup(shuffled, bag_of_words, label_conflicts=policy)
+    assert result == dedup(rows, bag_of_words, label_conflicts=policy), "row order must not matter"
     kept = {c.uid: c for c in result.kept}
-    assert by_uid([*result.kept, *(r.record for r in result.removals)]) == rows
+    assert restore(result.kept, result.removals) == rows
     assert result.kept == by_uid(result.kept)
     for removal in result.removals:
+        if removal.rule == CONFLICT:
+            assert removal.survivor == ""
+            continue
         record, survivor = removal.record, kept[removal.survivor]
+        if removal.rule in (MERGED, ABSORBED):
+            assert set(record.emotions) <= set(survivor.emotions)
+            assert joined(record) == joined(survivor)
+            continue
         assert (record.source, record.task, record.emotions) == (survivor.source, survivor.task, survivor.emotions)
         texts = [joined(record), joined(survivor)]
         if removal.rule == EXACT:
@@ -271,27 +349,23 @@ def test_no_two_kept_records_match(rows):
     assert dedup(kept, bag_of_words).removals == []
 
 
-def test_many_identical_rows_are_fast_and_are_encoded_once():
+def test_many_identical_rows_leave_one_and_are_encoded_once():
     base = talk(LONG, "Oh no.")
-    rows = [replace(base, copy=n) for n in range(20_000)]
+    rows = [replace(base, copy=n) for n in range(100_000)]
     encoded = []
 
     def encode(texts):
         encoded.extend(texts)
         return bag_of_words(texts)
 
-    start = time.perf_counter()
     result = dedup(rows, encode)
-    assert time.perf_counter() - start < 10
-    assert (len(result.kept), len(result.removals)) == (1, 19_999)
+    assert (len(result.kept), len(result.removals)) == (1, 99_999)
     assert sorted(encoded) == sorted([LONG, "Oh no."])
 
 
-def test_many_rows_that_differ_in_punctuation_alone_are_fast():
+def test_many_rows_that_differ_in_punctuation_alone_leave_one():
     rows = numbered(comment(LONG + "!" * n) for n in range(2_000))
-    start = time.perf_counter()
     result = dedup(rows, bag_of_words)
-    assert time.perf_counter() - start < 5
     assert (len(result.kept), {r.rule for r in result.removals}) == (1, {EXACT})
 
 

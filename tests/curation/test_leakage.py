@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.leakage import KINDS, Detector, LeakageSettings, measure_recall, remove_leaks
-from curation.leakage.detect import CONTAINED, EXACT, SEMANTIC, pieces
+from curation.leakage import GENERIC_POLICIES, KINDS, Detector, LeakageSettings, measure_recall, remove_leaks
+from curation.leakage.detect import CONTAINED, EXACT, SEMANTIC, leaked_pair, pieces
 from curation.leakage.planted import ALTER, PER_KIND, plant, wilson
 from curation.records import by_uid
-from curation.text import fold
+from curation.text import equality_key, fold
 from tests.curation.making import bag_of_words, by_angle, comment, conversations, numbered, orthogonal, talk
 
 SETTINGS = LeakageSettings(contained_share=0.8, shingle_words=4, semantic_cosine=0.85, generic_words=6)
@@ -23,9 +23,9 @@ def detector(*held_out, encode=orthogonal, settings=SETTINGS):
 
 
 def hit(held_out, train, **options):
-    """The strongest leak of one train record, or None."""
+    """The pair that speaks for one train record, or None."""
     found = detector(held_out, **options).leaks_of([train])
-    return found[train.uid][0] if found else None
+    return leaked_pair(found[train.uid]) if found else None
 
 
 def dev(*texts, **fields):
@@ -64,7 +64,7 @@ class TestDetection:
     def test_the_nearest_held_out_text_is_named(self):
         near, far = dev(LONG), dev("one more text that has more than six words in it")
         encode = by_angle({LONG: 5, far.turns[0].text: 20, REPLY: 0})
-        assert detector(near, far, encode=encode).find([REPLY])[REPLY][2].uid == near.uid
+        assert detector(near, far, encode=encode).search([REPLY]).hits[REPLY][0].piece.uid == near.uid
 
     def test_stock_phrases_are_only_compared_by_equality(self):
         encode = by_angle({"I am so sorry": 0, "I feel sorry for you": 0})
@@ -96,13 +96,13 @@ class TestDetection:
             with_text_at(held_side, dev, "an answer that stands in dev alone"),
             with_text_at(train_side, talk, "quite another text for train alone"),
         )
-        assert (leak.train_side, leak.held_out.side) == (train_side, held_side)
+        assert (leak.train.side, leak.held_out.side) == (train_side, held_side)
 
     def test_leaks_come_strongest_first_and_generic_last(self):
         held = dev("Oh no, that is sad", LONG, REPLY)
         wrapped = f"Let me tell you how it was. {REPLY} And that was all of it."
         found = detector(held).leaks_of([talk("oh no that is sad", wrapped, LONG)])
-        ((rules),) = [[(x.rule, x.generic) for x in leaks] for leaks in found.values()]
+        ((rules),) = [[(x.hits[0].rule, x.generic) for x in leaks] for leaks in found.values()]
         assert rules == [(EXACT, False), (CONTAINED, False), (EXACT, True)]
 
     def test_of_equal_held_out_texts_the_smallest_uid_stands_for_all(self):
@@ -112,65 +112,101 @@ class TestDetection:
 
 
 def hit_uid(held_out):
-    return detector(*held_out).find([LONG])[LONG][2].uid
+    return leaked_pair(detector(*held_out).leaks_of([talk(LONG)])[talk(LONG).uid]).held_out.uid
 
 
 class TestRemoval:
     def test_leaking_records_leave_train_with_evidence(self):
         held, clean, leaking = dev("hello", LONG), talk("a thing of my own that no one said"), talk("so", LONG)
-        kept, removals, leaks = remove_leaks([leaking, clean], detector(held), remove_generic=True)
-        assert kept == [clean]
-        (removal,) = removals
+        result = remove_leaks([leaking, clean], detector(held), generic="remove")
+        assert result.kept == [clean]
+        (removal,) = result.removals
         assert (removal.record, removal.rule, removal.survivor, removal.score) == (leaking, EXACT, held.uid, 1.0)
         assert removal.parameters == {"fold": "fold-v1"}
-        assert removal.detail == "substantive: response repeats response"
-        assert list(leaks) == [leaking.uid]
+        assert removal.detail == "substantive, response: response repeats response"
+        assert list(result.pairs) == [leaking.uid]
+
+    def test_a_pair_says_which_sides_leaked(self):
+        held = dev(LONG, REPLY)
+        for turns, sides in (((LONG, "mine"), "prompt"), (("mine", LONG), "response"), ((REPLY, LONG), "both")):
+            assert hit(held, talk(*turns)).sides == sides
+        assert hit(held, talk("mine", REPLY, situation=LONG)).sides == "both"
+
+    def test_of_equally_strong_held_out_records_the_one_that_shares_more_sides_speaks(self):
+        alone, both = sorted([dev(LONG, "one"), dev(LONG, REPLY)], key=lambda c: c.uid)
+        expected = alone if alone.turns[1].text == REPLY else both
+        for order in ((alone, both), (both, alone)):
+            pair = leaked_pair(detector(*order).leaks_of([talk(LONG, REPLY)])[talk(LONG, REPLY).uid])
+            assert (pair.held_out.uid, pair.sides) == (expected.uid, "both")
 
     def test_parameters_of_the_other_rules(self):
         assert SETTINGS.parameters(CONTAINED) == {"share": 0.8, "shingle_words": 4}
         assert SETTINGS.parameters(SEMANTIC) == {"cosine": 0.85}
 
-    def test_stock_phrases_leave_or_stay_as_asked_and_are_reported_either_way(self):
-        stock, real = talk("Thank you!", "my own words that stand nowhere else"), talk("thank you", LONG)
-        found = detector(dev("Thank you."), dev(LONG))
-        for remove_generic, gone in ((True, [stock, real]), (False, [real])):
-            kept, removals, leaks = remove_leaks([stock, real], found, remove_generic=remove_generic)
-            assert by_uid(r.record for r in removals) == by_uid(gone)
-            assert by_uid(kept + gone) == by_uid([stock, real])
-            assert set(leaks) == {stock.uid, real.uid}
-        assert leaks[stock.uid][0].generic
-        details = {r.record.uid: r.detail for r in remove_leaks([stock, real], found, remove_generic=True)[1]}
-        assert details[stock.uid].startswith("generic: ")
-        assert details[real.uid].startswith("substantive: ")
+    @pytest.mark.parametrize(
+        ("generic", "gone"),
+        [("remove", ["alone", "real"]), ("strict", ["alone", "among", "real"]), ("keep", ["real"])],
+    )
+    def test_stock_phrases_leave_or_stay_as_asked_and_are_reported_either_way(self, generic, gone):
+        rows = {
+            "alone": talk("Thank you!", "thank you"),
+            "among": talk("Thank you!", "my own words that stand nowhere else"),
+            "real": talk("thank you", LONG),
+        }
+        result = remove_leaks(rows.values(), detector(dev("Thank you."), dev(LONG)), generic=generic)
+        assert by_uid(r.record for r in result.removals) == by_uid(rows[name] for name in gone)
+        assert by_uid([*result.kept, *(rows[name] for name in gone)]) == by_uid(rows.values())
+        assert {uid: p.generic for uid, p in result.pairs.items()} == {
+            rows["alone"].uid: True,
+            rows["among"].uid: True,
+            rows["real"].uid: False,
+        }
+        details = {r.record.uid: r.detail.partition(",")[0] for r in result.removals}
+        assert details == {rows[name].uid: "substantive" if name == "real" else "generic" for name in gone}
+
+    def test_near_misses_are_told_with_their_score(self):
+        encode = by_angle({LONG: 0, REPLY: 32.5})
+        missed = detector(dev(LONG), encode=encode).search([REPLY])
+        assert missed.hits == {}
+        assert (missed.misses[REPLY].rule, missed.misses[REPLY].piece.text) == (SEMANTIC, LONG)
+        assert missed.misses[REPLY].score == pytest.approx(np.cos(np.radians(32.5)), abs=1e-6)
+        assert detector(dev(LONG), encode=by_angle({LONG: 0, REPLY: 40})).search([REPLY]).misses == {}
+
+    def test_without_an_encoder_the_lexical_rules_stand_alone(self):
+        found = Detector([dev(LONG)], SETTINGS, None).search([LONG.upper(), REPLY])
+        assert (list(found.hits), found.misses) == ([LONG.upper()], {})
 
     @given(
         st.lists(conversations, max_size=6).map(numbered),
         st.lists(conversations, max_size=6).map(numbered),
-        st.booleans(),
+        st.sampled_from(GENERIC_POLICIES),
         st.randoms(use_true_random=False),
     )
-    def test_laws_of_removal(self, train, held_out, remove_generic, random):
+    def test_laws_of_removal(self, train, held_out, generic, random):
         settings = replace(SETTINGS, generic_words=3, shingle_words=2)
         before = list(held_out)
         found = Detector(held_out, settings, bag_of_words)
-        kept, removals, leaks = remove_leaks(train, found, remove_generic=remove_generic)
+        result = remove_leaks(train, found, generic=generic)
         assert held_out == before
-        assert by_uid(kept + [r.record for r in removals]) == train
-        texts = {c.uid: {fold(p.text) for p in pieces(c)} for c in [*train, *held_out]}
-        for removal in removals:
+        assert by_uid(result.kept + [r.record for r in result.removals]) == train
+        keys = {c.uid: {equality_key(p.text) for p in pieces(c)} for c in [*train, *held_out]}
+        for removal in result.removals:
             assert removal.survivor in {c.uid for c in held_out}
             if removal.rule == EXACT:
-                assert texts[removal.record.uid] & texts[removal.survivor]
-        left = found.leaks_of(kept)
-        assert all(x.generic and not remove_generic for row in left.values() for x in row)
+                assert keys[removal.record.uid] & keys[removal.survivor]
+        left = found.leaks_of(result.kept)
+        assert all(x.generic and generic != "strict" for row in left.values() for x in row)
+        if generic == "remove":
+            held = {key for c in held_out for key in keys[c.uid]}
+            assert not any({equality_key(t.text) for t in c.turns} <= held for c in result.kept)
         shuffled_train, shuffled_held_out = list(train), list(held_out)
         random.shuffle(shuffled_train)
         random.shuffle(shuffled_held_out)
-        again = Detector(shuffled_held_out, settings, bag_of_words)
-        assert remove_leaks(shuffled_train, again, remove_generic=remove_generic)[0] == kept
+        again = remove_leaks(shuffled_train, Detector(shuffled_held_out, settings, bag_of_words), generic=generic)
+        assert (again.kept, again.removals) == (result.kept, result.removals)
         for c in train:
-            alone = found.leaks_of([c]).get(c.uid, [])
-            assert [x.rule for x in alone] == [x.rule for x in leaks.get(c.uid, [])]
+            alone = found.leaks_of([c]).get(c.uid)
+            assert (leaked_pair(alone) if alone else None) == result.pairs.get(c.uid)
 
 
 def made_held_out(number=12):
@@ -208,8 +244,9 @@ class TestRecall:
         assert found["truncated"].high < 0.2
 
     def test_a_greeting_in_dev_hides_no_miss(self):
-        # Planted replies follow a greeting; that the greeting itself stands in dev must not count as the leak.
-        found = recalls([*made_held_out(), dev("Hello there!")], BLIND)
+        # A host's other turns may stand in dev themselves; only the planted text counts.
+        host = talk("Hello there!", "words of a reply that no one has used before")
+        found = recalls([*made_held_out(), dev("Hello there!")], BLIND, train=[host])
         assert (found["truncated"].found, found["rewrapped"].found) == (0, 0)
 
     def test_planted_leaks_that_come_out_equal_count_alike_above_and_below_the_line(self):
@@ -232,32 +269,35 @@ class TestRecall:
         assert (found["verbatim"].low, found["verbatim"].high) == (0.0, 1.0)
 
     def test_planting_is_capped_and_follows_the_seed_and_not_the_order(self):
-        held_out = made_held_out(140)
-        planted = plant(held_out, "verbatim", 0, 6)
-        assert len(planted) == PER_KIND < 280
-        assert plant(held_out[::-1], "verbatim", 0, 6) == planted
-        assert plant(held_out, "verbatim", 1, 6) != planted
+        held_out, train = made_held_out(140), numbered(talk(f"host {n} says") for n in range(20))
+        for kind in ("verbatim", "rewrapped"):
+            planted = plant(train, held_out, kind, 0, 6)
+            assert len(planted) == PER_KIND < 280
+            assert plant(train[::-1], held_out[::-1], kind, 0, 6) == planted
+            assert plant(train, held_out, kind, 1, 6) != planted
 
     def test_stock_phrases_are_not_planted(self):
-        assert plant([dev("thank you so much", "you are welcome")], "verbatim", 0, 6) == []
+        assert plant([], [dev("thank you so much", "you are welcome")], "verbatim", 0, 6) == []
 
     @pytest.mark.parametrize(
         ("kind", "roles"), [("verbatim", ["user", "assistant"]), ("role_swapped", ["assistant", "user"])]
     )
     def test_a_planted_leak_speaks_in_the_held_out_role_unless_it_is_swapped(self, kind, roles):
         held = made_held_out(1)
-        spoken = {c.turns[-1].text: c.turns[-1].role for c in plant(held, kind, 0, 6)}
+        spoken = {p.original: p.record.turns[-1].role for p in plant([], held, kind, 0, 6)}
         assert [spoken[t.text] for t in held[0].turns] == roles
 
-    @pytest.mark.parametrize("kind", ["recased", "truncated", "rewrapped"])
-    def test_altered_texts_are_altered(self, kind):
-        assert ALTER[kind](LONG) != LONG
+    def test_a_rewrapped_leak_stands_within_a_turn_of_a_train_record(self):
+        host = talk("how are you today", "it was a long day for me")
+        (planted,) = plant([host], [dev(LONG)], "rewrapped", 0, 6)
+        assert planted.record.turns[0] == host.turns[0]
+        assert planted.record.turns[1].text == f"it was a {LONG} long day for me"
 
     def test_what_an_alteration_keeps(self):
+        assert ALTER["recased"](LONG) != LONG
         assert fold(ALTER["recased"](LONG)) == fold(LONG)
         assert LONG.startswith(ALTER["truncated"](LONG))
         assert len(ALTER["truncated"](LONG).split()) == 14
-        assert LONG in ALTER["rewrapped"](LONG)
 
 
 @pytest.mark.parametrize(
