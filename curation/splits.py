@@ -1,6 +1,7 @@
 """Train, dev and test: official splits kept, unassigned records divided by group, no group in two splits."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,12 @@ class SplitResult:
     removals: list[Removal]
     straddling_groups: dict[str, int]
     assigned: dict[str, int]
+
+    def removed_by_source_and_split(self) -> dict[str, dict[str, int]]:
+        """How many records left which split of each source."""
+        counts = Counter((r.record.source, r.record.split) for r in self.removals)
+        sources = sorted({source for source, _ in counts})
+        return {s: {split: n for (of, split), n in sorted(counts.items()) if of == s} for s in sources}
 
 
 def groups_of(conversation: Conversation) -> list[tuple[str, str]]:

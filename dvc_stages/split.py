@@ -23,6 +23,7 @@ def main(run: Run) -> None:
         {
             "records": len(records),
             "removed": len(result.removals),
+            "removed_by_source_and_split": result.removed_by_source_and_split(),
             "straddling_groups": result.straddling_groups,
             "assigned": result.assigned,
             **{name: by_source(rows) for name, rows in result.splits.items()},

@@ -9,7 +9,8 @@ import typer
 
 from curation.errors import HeartwoodError
 from heartwood.dedup import dedup
-from heartwood.leaks import leaks
+from heartwood.explain import explain
+from heartwood.leaks import ManyFiles, leaks
 from heartwood.models import models
 from heartwood.scores import scores
 from heartwood.verify import verify
@@ -42,9 +43,10 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks)
+COMMANDS = {"leaks": ManyFiles}
+VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain)
 for verb in VERBS:
-    app.command(short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
+    app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 
 
 if __name__ == "__main__":

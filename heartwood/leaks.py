@@ -3,9 +3,10 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from heartwood.options import (
     Header,
@@ -25,6 +26,22 @@ from heartwood.options import (
 LEAKED = 3
 
 
+class ManyFiles(TyperCommand):
+    """Lets ``--train a b`` stand for ``--train a --train b``, as a shell expands ``--train *.jsonl``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before each further file."""
+        spread: list[str] = []
+        option = ""
+        for argument in args:
+            if argument.startswith("-"):
+                option = argument if argument in ("--train", "--dev") else ""
+            elif option and spread[-1] != option:
+                spread.append(option)
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
 class FailOn(StrEnum):
     """Which leaks make the command exit with ``LEAKED``."""
 
@@ -35,9 +52,10 @@ class FailOn(StrEnum):
 
 def leaks(
     train: Annotated[
-        list[Path], typer.Option(metavar="FILE", help="Rows to train on: JSONL, CSV, TSV (each also .gz) or Parquet.")
+        list[Path],
+        typer.Option(metavar="FILE...", help="Rows to train on: JSONL, CSV, TSV (each also .gz) or Parquet."),
     ],
-    dev: Annotated[list[Path], typer.Option(metavar="FILE", help="Rows to evaluate on. Both may be given repeatedly.")],
+    dev: Annotated[list[Path], typer.Option(metavar="FILE...", help="Rows to evaluate on. Both take several files.")],
     text_column: TextColumn = None,
     header: Header = None,
     quoting: Quoting = None,

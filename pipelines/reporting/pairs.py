@@ -14,6 +14,7 @@ from curation.dedup import DedupSettings, deduplicate
 from curation.dedup.rules import MARGIN, Encode
 from curation.leakage.detect import CONTAINED, EXACT, SEMANTIC, Detector, Hit, LeakageSettings, pieces
 from curation.records import Conversation, Origin, identify
+from curation.review import count_by_rule
 from curation.tabular import RowFile
 
 KIND = {EXACT: "exact", CONTAINED: "contained", SEMANTIC: "semantic"}
@@ -152,7 +153,7 @@ def find_duplicates(files: Sequence[RowFile], settings: DedupSettings, encode: E
         "removed_by_rule": dict(sorted(Counter(r.rule for r in result.removals).items())),
         "stock_phrases_kept": result.stock_phrases,
         "label_conflict_groups": result.label_conflict_groups,
-        f"decisions_within_{MARGIN:g}_of_threshold": dict(sorted(Counter(c.rule for c in result.close_calls).items())),
+        f"decisions_within_{MARGIN:g}_of_threshold": count_by_rule(result.close_calls),
     }
     return Duplicates(files, {**asdict(settings), "semantic": encode is not None}, counts, pairs)
 

@@ -166,3 +166,15 @@ def test_unassigned_records_with_the_same_situation_are_never_divided():
             of.setdefault(fold(c.situation), set()).add(name)
     assert len(of) == 100
     assert all(len(names) == 1 for names in of.values())
+
+
+def test_what_left_is_counted_by_source_and_split():
+    situation = "My dog died last night."
+    rows = [
+        talk("a b c", source="x", split="train", group="1", situation=situation),
+        talk("d e f", source="x", split="dev", group="2", situation=situation),
+        talk("g h i", source="x", split="test", group="3", situation=situation),
+        talk("j k l", source="y", split="train", group="4"),
+    ]
+    result = split_records(numbered(rows), seed=0, dev_share=0.1, test_share=0.1)
+    assert result.removed_by_source_and_split() == {"x": {"dev": 1, "train": 1}}
