@@ -10,6 +10,7 @@ import typer
 from curation.errors import HeartwoodError
 from heartwood.dedup import dedup
 from heartwood.explain import explain
+from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
 from heartwood.models import models
 from heartwood.scores import scores
@@ -44,7 +45,7 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 
 
 COMMANDS = {"leaks": ManyFiles}
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain)
+VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 
