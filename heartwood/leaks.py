@@ -72,7 +72,7 @@ def leaks(
     generic_words: Annotated[
         int | None,
         typer.Option(
-            min=0, show_default="6", help="Up to this many words a text is a stock phrase: only equality is looked for."
+            min=0, show_default="8", help="Up to this many words a text is a stock phrase: only equality is looked for."
         ),
     ] = None,
     no_semantic: NoSemantic = False,

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.table import Table
 
 from curation.errors import HeartwoodError
 from curation.examples import examples_of
@@ -24,6 +25,7 @@ _ROW = re.compile(r"(?P<file>.+):(?P<row>[0-9]+)")
 _EXAMPLE = re.compile(r"(?P<uid>[0-9a-f]{64}-[0-9]+)-[0-9]+")
 _ID = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}(-[0-9]+)?")
 _TEXTS_SHOWN = 12
+_RAW_SHOWN = 600
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,7 @@ def _by_id(tables: Tables, asked: str) -> list[str]:
 
 def _explain(tables: Tables, found: Other) -> Explanation:
     record = found.record
-    decisions = [Decision("records", "kept", f"a record of {found.place}")] if found.place.file else []
+    decisions = [Decision("records", "kept")] if found.place.file else []
     split = _split(tables, record) if found.place.file else Decision("split", "train", "its parts stand in train")
     decisions.append(split)
     if split.outcome == "train":
@@ -404,8 +406,10 @@ def print_answer(console: Console, answer: Answer) -> None:
         place = Place(quarantined.source, row["file"], row["first_row"], last)
         _say(console, "origin", str(place))
         _say(console, "records", f"quarantined: {row['reason']} ({row['detail']})")
-        _say(console, "raw", "")
-        console.print(one_line(f"  {row['raw']}", console.width), soft_wrap=True)
+        raw = row["raw"]
+        _say(
+            console, "raw", raw if len(raw) <= _RAW_SHOWN else f"{raw[:_RAW_SHOWN]}… ({len(raw):,} characters: --json)"
+        )
     for number, explanation in enumerate(answer.records):
         if number:
             console.print()
@@ -423,12 +427,12 @@ def _print_record(console: Console, explanation: Explanation) -> None:
     _print_texts(console, record)
     console.print()
     for decision in explanation.decisions:
-        _print_decision(console, decision, "because of" if decision.stage == "leakage" else "in favour of")
+        _print_decision(console, decision, "in favour of" if decision.stage == "dedup" else "because of")
     if explanation.instead_of:
         console.print()
         console.print(f"removed because of it: {len(explanation.instead_of)}")
         for decision in explanation.instead_of:
-            _print_decision(console, decision, "the record")
+            _print_decision(console, decision, "this record")
 
 
 def _print_decision(console: Console, decision: Decision, naming: str) -> None:
@@ -436,22 +440,20 @@ def _print_decision(console: Console, decision: Decision, naming: str) -> None:
     if decision.rule:
         values = ", ".join(f"{k} {v}" for k, v in decision.parameters.items())
         said += f" by {decision.rule} ({values}), score {decision.score:.4f}"
-    _say(console, decision.stage, f"{said}: {decision.because}" if decision.because else said)
+    said += f": {decision.because}" if decision.because else ""
+    _say(console, decision.stage, f"{said}; {naming}" if decision.other else said)
     if decision.other:
-        _say(console, "", f"{naming} {decision.other.record.uid}")
-        _say(console, "", f"  of {decision.other.place}")
+        _say(console, "", decision.other.record.uid)
+        _say(console, "", f"{decision.other.place}")
         _print_texts(console, decision.other.record)
 
 
 def _say(console: Console, name: str, text: str) -> None:
-    from rich.padding import Padding
-    from rich.table import Table
-
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=9, no_wrap=True)
-    grid.add_column(overflow="fold", ratio=1)
+    grid.add_column(overflow="fold")
     grid.add_row(name, "".join(c if c.isprintable() else " " for c in text))
-    console.print(Padding(grid, 0))
+    console.print(grid)
 
 
 def _print_texts(console: Console, record: Conversation) -> None:

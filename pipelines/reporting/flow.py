@@ -275,7 +275,7 @@ def _filter_lines(
     if "records_with_leaks" in report:
         generic = report["records_with_leaks"]["generic"]
         by_source = generic.get("removed_by_source")
-        label = "for stock phrases alone"
+        label = "stock phrases alone"
         leaving.append(
             Line(stage, label, generic["removed"], None, "of")
             if by_source is None
@@ -418,12 +418,12 @@ def print_flow(console: Console, flow: Flow) -> None:
 def _tables(flow: Flow) -> list[tuple[list[str], list[list[str]]]]:
     tables: list[tuple[list[str], list[list[str]]]] = []
     if flow.leaks:
-        rows = [[kind, f"{n:,}"] for kind, n in flow.leaks["by_kind"].items()]
-        rows += [[side, f"{n:,}"] for side, n in flow.leaks["by_side"].items()]
+        rows = [[kind, f"{n:,}", ""] for kind, n in flow.leaks["by_kind"].items()]
+        rows += [[f"side: {side}", f"{n:,}", ""] for side, n in flow.leaks["by_side"].items()]
         for name, counts in flow.leaks["records"].items():
-            removed = f", {counts['removed']:,} removed" if "removed" in counts else ""
-            rows.append([name, f"{counts['found']:,}{removed}"])
-        tables.append((["train records that repeat dev or test", "records"], rows))
+            shown = {"generic": "stock phrases alone", "substantive": "more than stock phrases"}[name]
+            rows.append([shown, f"{counts['found']:,}", f"{counts['removed']:,}" if "removed" in counts else "?"])
+        tables.append((["train records that repeat dev or test", "found", "removed"], rows))
     if flow.recall:
         rows = [
             [r.kind, f"{r.planted:,}", f"{r.found:,}", f"{_share(r):.3f}", f"{r.low:.3f} to {r.high:.3f}"]

@@ -1,0 +1,187 @@
+import json
+import shutil
+
+import pytest
+
+from curation.errors import HeartwoodError
+from curation.records import SCHEMA
+from pipelines import layout
+from pipelines.reporting.explain import Answer, Explanation, explain
+from tests.reporting.conftest import SITUATION, small_params, stage
+
+
+def only(answer: Answer) -> Explanation:
+    assert len(answer.records) == 1
+    assert not answer.quarantined
+    return answer.records[0]
+
+
+def outcomes(found: Explanation) -> dict[str, str]:
+    return {d.stage: d.outcome for d in found.decisions}
+
+
+def test_a_duplicate_names_its_rule_and_the_record_that_stays(project):
+    pair = [only(explain(f"goemotions/train.tsv:{row}", project)) for row in (1, 2)]
+    removed, kept = sorted(pair, key=lambda e: outcomes(e)["dedup"] == "kept")
+    assert outcomes(removed) == {"records": "kept", "split": "train", "dedup": "removed"}
+    decision = removed.decisions[-1]
+    assert (decision.rule, decision.score, decision.parameters) == ("dedup-exact-v1", 1.0, {"fold": "fold-v1"})
+    assert decision.other is not None
+    assert decision.other.record.uid == kept.record.uid
+    assert str(decision.other.place) == str(kept.place)
+    assert [d.other.record.uid for d in kept.instead_of if d.other] == [removed.record.uid]
+    assert outcomes(kept)["mix"] == "not drawn"
+    assert kept.decisions[-1].because == "the share of goemotions is 0"
+
+
+def test_a_leak_names_the_held_out_record_and_that_one_names_the_leak(project):
+    leak = only(explain("goemotions/train.tsv:3", project))
+    decision = leak.decisions[-1]
+    assert (decision.stage, decision.outcome, decision.rule) == ("leakage", "removed", "leakage-exact-v1")
+    assert decision.other is not None
+    assert str(decision.other.place) == "goemotions/dev.tsv row 1"
+    held_out = only(explain(decision.other.record.uid, project))
+    assert outcomes(held_out) == {
+        "records": "kept",
+        "split": "dev",
+        "dedup": "kept",
+        "dev": "kept",
+        "prompts": "not drawn",
+    }
+    assert [d.other.record.uid for d in held_out.instead_of if d.other] == [leak.record.uid]
+
+
+def test_a_situation_in_two_splits_leaves_train(project):
+    found = only(explain("empathetic_dialogues/train.csv:3", project))
+    assert (found.place.first_row, found.place.last_row) == (2, 3)
+    decision = found.decisions[-1]
+    assert (decision.stage, decision.outcome, decision.because) == ("split", "removed", "situation also stands in dev")
+    assert decision.other is not None
+    assert decision.other.record.situation == SITUATION
+
+
+def test_what_stays_is_drawn_or_not_and_the_rows_are_those_of_the_mixture(project):
+    lines = (project / layout.MIXTURE).read_text(encoding="utf-8").splitlines()
+    said: dict[str, str] = {}
+    for row in range(5, 25, 2):
+        found = only(explain(f"empathetic_dialogues/train.csv:{row}", project))
+        said[found.record.uid] = f"{found.decisions[-1].outcome}: {found.decisions[-1].because}"
+    assert len(said) == 10
+    for number, line in enumerate(lines, start=1):
+        uid = json.loads(line)["conversation"]
+        assert said[uid].startswith("drawn: 1 of its 1 examples")
+        assert f"row {number} (turn 1)" in said[uid]
+    left = [text for text in said.values() if text.startswith("not drawn")]
+    assert len(left) == 10 - len(lines)
+    assert all("4 of the 10 examples of empathetic_dialogues are wanted (share 1)" in text for text in left)
+
+
+def test_a_quarantined_row_is_found_with_its_reason_and_text(project):
+    for asked in ("goemotions/train.tsv:15", "data/raw/goemotions/train.tsv:15"):
+        answer = explain(asked, project)
+        assert not answer.records
+        [row] = answer.as_dict()["quarantined"]
+        assert (row["source"], row["reason"], row["raw"]) == ("goemotions", "field_count", "a row without a label")
+    [row] = explain("train.csv:4", project).as_dict()["quarantined"]
+    assert row["reason"] == "unknown_label"
+
+
+def test_an_id_a_prefix_an_example_and_a_prompt_lead_to_the_same_record(project):
+    prompt = json.loads((project / layout.PROMPTS).read_text(encoding="utf-8").splitlines()[0])
+    uid = prompt["conversation"]
+    for asked in (uid, uid.partition("-")[0], uid[:8], uid[:8].upper(), f"{uid}-1", prompt["id"], prompt["id"][:10]):
+        found = only(explain(asked, project))
+        assert found.record.uid == uid
+        assert outcomes(found)["prompts"] == "drawn"
+        assert prompt["id"] in found.decisions[-1].because
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("abc", "is no id; allowed"),
+        ("xyz12345", "is no id; allowed"),
+        ("../../etc/passwd", "is no id; allowed"),
+        ("0000000000", "no record has an id that starts with 0000000000"),
+        (
+            "nothing.tsv:3",
+            "comes from nothing.tsv; files: dev.tsv, test.csv, test.tsv, train.csv, train.tsv, valid.csv",
+        ),
+        ("train.tsv:999", "the last record of train.tsv ends at row 14"),
+        ("train.csv:1", "no record and no quarantined row stands there"),
+    ],
+)
+def test_what_stands_for_nothing_is_an_error(project, asked, message):
+    with pytest.raises(HeartwoodError) as caught:
+        explain(asked, project)
+    assert message in str(caught.value)
+
+
+def test_a_prefix_or_a_row_that_several_have_is_an_error_that_lists_them(project, tmp_path, monkeypatch):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    (copy / "data/quarantine/empathetic_dialogues.jsonl").open("a").write(
+        json.dumps({"file": "train.tsv", "first_row": 1, "rows": 1, "reason": "x", "detail": "", "raw": ""}) + "\n"
+    )
+    with pytest.raises(HeartwoodError, match="several sources have such a row") as caught:
+        explain("train.tsv:1", copy)
+    assert caught.value.hint == "name one of empathetic_dialogues/train.tsv:1, goemotions/train.tsv:1"
+    assert only(explain("goemotions/train.tsv:1", copy)).place.source == "goemotions"
+    monkeypatch.setattr("pipelines.reporting.explain.Tables.uids", lambda *_: ["aaaaaaaa1-0", "aaaaaaaa2-0"])
+    with pytest.raises(HeartwoodError, match="records have an id that starts with aaaaaaaa: aaaaaaaa1-0"):
+        explain("aaaaaaaa", copy)
+
+
+def test_copies_of_one_text_are_told_apart_by_their_number(project, tmp_path, repo_root):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    raw = copy / "data/raw/goemotions/train.tsv"
+    raw.write_text(raw.read_text().replace("AGAIN today\t", "again today.\t").replace("\nthe parking", "\nThe parking"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(copy)
+        stage("records", small_params(repo_root))
+    answer = explain("goemotions/train.tsv:1", copy)
+    both = explain(only(answer).record.id, copy)
+    assert [e.record.copy for e in both.records] == [0, 1]
+    assert [e.place.first_row for e in both.records] == [1, 2]
+
+
+def test_stages_that_have_not_run_are_named_and_missing_data_is_an_error(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    shutil.rmtree(copy / "data/clean")
+    found = only(explain("goemotions/train.tsv:5", copy))
+    assert outcomes(found) == {"records": "kept", "split": "train", "dedup": "kept", "leakage": "unknown"}
+    assert "`dvc repro leakage`" in found.decisions[-1].because
+    shutil.rmtree(copy / "data/records")
+    with pytest.raises(HeartwoodError, match="data/records: missing") as caught:
+        explain("goemotions/train.tsv:5", copy)
+    assert "dvc pull" in caught.value.hint
+
+
+def test_tables_of_different_runs_are_noticed(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    shutil.copy(copy / layout.SPLIT["test"], copy / layout.DEDUPLICATED)
+    found = only(explain("goemotions/train.tsv:5", copy))
+    assert found.decisions[-1].outcome == "unknown"
+    assert "of different runs" in found.decisions[-1].because
+
+
+def test_tables_of_another_version_of_the_code_are_an_error(project, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    copy = shutil.copytree(project, tmp_path / "copy")
+    path = copy / layout.RECORDS / "goemotions.parquet"
+    table = pq.read_table(path)
+    turns = [[{"role": t["role"], "text": t["text"]} for t in row] for row in table.column("turns").to_pylist()]
+    at = SCHEMA.get_field_index("turns")
+    pq.write_table(table.set_column(at, "turns", pa.array(turns)), path)
+    with pytest.raises(HeartwoodError, match="another version of the code"):
+        explain("goemotions/train.tsv:5", copy)
+
+
+def test_json_holds_the_decisions_and_both_texts(project):
+    found = json.loads(json.dumps(explain("goemotions/train.tsv:3", project).as_dict()))
+    [record] = found["records"]
+    assert record["origin"] == {"source": "goemotions", "file": "train.tsv", "first_row": 3, "last_row": 3}
+    last = record["decisions"][-1]
+    assert last["rule"] == "leakage-exact-v1"
+    assert last["other"]["turns"][0]["text"].startswith("My sister FINALLY called")
