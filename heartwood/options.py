@@ -1,5 +1,7 @@
 """Options, console and progress that the verbs share."""
 
+import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +57,9 @@ def page() -> "Console":
     """The console that results are printed to: as wide as the terminal; 80 columns and plain in a pipe."""
     from rich.console import Console
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Texts are anybody's, and not every terminal or pipe can take every character.
+        sys.stdout.reconfigure(errors="replace")
     terminal = Console(highlight=False, markup=False, emoji=False)
     if terminal.is_terminal:
         return terminal

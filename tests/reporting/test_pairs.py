@@ -93,8 +93,9 @@ def test_every_dev_row_is_judged_on_its_own_and_names_all_it_repeats():
 
 
 def test_a_leak_in_other_words_is_semantic():
+    settings = LeakageSettings(generic_words=3)
     dev = rows("d", "last night at home my old dog died")
-    found = find_leaks([rows("t", "my old dog died at home last night")], [dev], LeakageSettings(), bag_of_words, 9)
+    found = find_leaks([rows("t", "my old dog died at home last night")], [dev], settings, bag_of_words, 9)
     assert found.leaked == {"exact": 0, "contained": 0, "semantic": 1, "any": 1, "generic": 0}
 
 
