@@ -39,6 +39,7 @@ DELIMITER = {"csv": ",", "tsv": "\t"}
 ROLE_OF = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant"}
 LEFT_OUT = frozenset({"system", "developer", "tool"})
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+BAD_QUOTING = "bad_quoting"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -268,7 +269,7 @@ def _quoted_rows(path: Path, data: bytes, delimiter: str) -> Iterator[tuple[byte
                         f"{path}, line {start + 1}: a quotation mark opens here and is never closed",
                         hint="correct the line, or say --no-quoting if quotation marks are plain text in this file",
                     ) from None
-                fields = _RowError("bad_quoting", f"{where}: {error}")
+                fields = _RowError(BAD_QUOTING, f"{where}: {error}")
             end = reader.line_num
             if not isinstance(fields, _RowError) and not any(f.strip() for f in fields):
                 fields = _RowError("blank", f"line {start + 1} is blank")

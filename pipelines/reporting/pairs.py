@@ -15,7 +15,7 @@ from curation.dedup.rules import MARGIN, Encode
 from curation.leakage.detect import CONTAINED, EXACT, SEMANTIC, Detector, Hit, LeakageSettings, pieces
 from curation.records import Conversation, Origin, identify
 from curation.review import count_by_rule
-from curation.tabular import RowFile
+from curation.tabular import BAD_QUOTING, RowFile
 
 KIND = {EXACT: "exact", CONTAINED: "contained", SEMANTIC: "semantic"}
 DUPLICATE_COLUMNS = pa.schema(
@@ -310,7 +310,8 @@ def _unusable(files: Sequence[RowFile]) -> str:
     first = next((u for f in files for u in f.unusable), None)
     if first is None:
         return "0 unusable"
-    return f"{sum(reasons.values()):,} unusable ({listed}; the first: {first.file} row {first.row})"
+    quoting = "; if quotation marks are plain text there, say --no-quoting" if BAD_QUOTING in reasons else ""
+    return f"{sum(reasons.values()):,} unusable ({listed}; the first: {first.file} row {first.row}{quoting})"
 
 
 def _print_files(console: Console, label: str, files: Sequence[RowFile]) -> None:

@@ -74,6 +74,13 @@ def test_dedup_as_json_counts_label_conflicts(tmp_path):
     assert found["pairs"][0]["removed_row"] == 3
 
 
+def test_bad_quoting_names_the_way_out(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(f'text\n{LONG}\n"two" words\n')
+    assert "say --no-quoting" in " ".join(heartwood("dedup", path, "--no-semantic").stdout.split())
+    assert "0 unusable" in heartwood("dedup", path, "--no-semantic", "--no-quoting").stdout
+
+
 def test_leaks_as_json_is_one_object(tmp_path):
     train = rows(tmp_path / "train.jsonl", LONG, "Thank you!")
     more = rows(tmp_path / "more.jsonl", f"I said: {LONG}. Really.")
