@@ -26,11 +26,16 @@ TASKS = ("dialogue", "emotion")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of talk: who speaks (``user`` or ``assistant``), the text, and support strategies if known."""
+    """One turn of talk: who speaks (``user`` or ``assistant``), the text, and what is known of it.
+
+    ``strategies`` are the support strategies of an assistant's turn, ``feedback`` the ratings from 1 (worst) to 5
+    that a seeker gave, in this turn, to what was said before; a turn merged of several carries all of theirs.
+    """
 
     role: str
     text: str
     strategies: tuple[str, ...] = ()
+    feedback: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,12 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _turn_content(turn: Turn) -> list[object]:
+    # Feedback is named only where there is some: records without any keep the id that they have always had.
+    content: list[object] = [turn.role, turn.text, list(turn.strategies)]
+    return [*content, list(turn.feedback)] if turn.feedback else content
+
+
 def content_id(conversation: Conversation) -> str:
     """Hex sha256 of what was said and labelled: never of split, group, file or row."""
     return digest(
@@ -90,7 +101,7 @@ def content_id(conversation: Conversation) -> str:
             "source": conversation.source,
             "task": conversation.task,
             "situation": conversation.situation,
-            "turns": [[t.role, t.text, list(t.strategies)] for t in conversation.turns],
+            "turns": [_turn_content(t) for t in conversation.turns],
             "emotions": list(conversation.emotions),
         }
     )
@@ -130,7 +141,16 @@ SCHEMA = pa.schema(
         ("situation", pa.string()),
         (
             "turns",
-            pa.list_(pa.struct([("role", pa.string()), ("text", pa.string()), ("strategies", pa.list_(pa.string()))])),
+            pa.list_(
+                pa.struct(
+                    [
+                        ("role", pa.string()),
+                        ("text", pa.string()),
+                        ("strategies", pa.list_(pa.string())),
+                        ("feedback", pa.list_(pa.int32())),
+                    ]
+                )
+            ),
         ),
         ("emotions", pa.list_(pa.string())),
     ]
@@ -152,7 +172,10 @@ def as_row(conversation: Conversation) -> dict[str, Any]:
         "group": conversation.group,
         "split": conversation.split,
         "situation": conversation.situation,
-        "turns": [{"role": t.role, "text": t.text, "strategies": list(t.strategies)} for t in conversation.turns],
+        "turns": [
+            {"role": t.role, "text": t.text, "strategies": list(t.strategies), "feedback": list(t.feedback)}
+            for t in conversation.turns
+        ],
         "emotions": list(conversation.emotions),
     }
 
@@ -164,7 +187,7 @@ def from_row(row: dict[str, Any]) -> Conversation:
         task=row["task"],
         group=row["group"],
         split=row["split"],
-        turns=tuple(Turn(t["role"], t["text"], tuple(t["strategies"])) for t in row["turns"]),
+        turns=tuple(Turn(t["role"], t["text"], tuple(t["strategies"]), tuple(t["feedback"])) for t in row["turns"]),
         situation=row["situation"],
         emotions=tuple(row["emotions"]),
         id=row["id"],

@@ -29,7 +29,13 @@ any_conversation = st.builds(
     group=texts,
     split=st.sampled_from(["train", "dev", "test", ""]),
     turns=st.lists(
-        st.builds(Turn, st.sampled_from(["user", "assistant"]), texts, st.lists(texts, max_size=2).map(tuple)),
+        st.builds(
+            Turn,
+            st.sampled_from(["user", "assistant"]),
+            texts,
+            st.lists(texts, max_size=2).map(tuple),
+            st.lists(st.integers(1, 5), max_size=2).map(tuple),
+        ),
         min_size=1,
         max_size=3,
     ).map(tuple),
@@ -51,6 +57,15 @@ def test_the_id_is_sha256_over_canonical_json_of_the_content():
     assert content_id(record) == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_feedback_stands_in_the_id_where_there_is_any():
+    record = Conversation("s", "dialogue", "g", "train", (Turn("user", "Hi", (), (5, 1)),))
+    text = (
+        '{"emotions":[],"scheme":"record-v1","situation":"","source":"s","task":"dialogue",'
+        '"turns":[["user","Hi",[],[5,1]]]}'
+    )
+    assert content_id(record) == hashlib.sha256(text.encode()).hexdigest()
+
+
 @given(any_conversation, texts, st.sampled_from(["train", "dev", "test", ""]))
 def test_the_id_ignores_group_split_and_copy(record, group, split):
     assert content_id(replace(record, group=group, split=split, id="x", copy=7)) == content_id(record)
@@ -68,6 +83,7 @@ def test_the_id_follows_every_part_of_the_content(record, text):
         replace(record, turns=(replace(turn, text=turn.text + "x"), *record.turns[1:])),
         replace(record, turns=(replace(turn, role=turn.role + "x"), *record.turns[1:])),
         replace(record, turns=(replace(turn, strategies=(*turn.strategies, "x")), *record.turns[1:])),
+        replace(record, turns=(replace(turn, feedback=(*turn.feedback, 3)), *record.turns[1:])),
     ]
     ids = [content_id(c) for c in [record, *changed]]
     assert len(set(ids)) == len(ids)
