@@ -1,15 +1,32 @@
-"""Contact details in text: links, e-mail addresses and telephone numbers."""
+"""Contact details in text: links, e-mail addresses and telephone numbers, and what becomes of records with any."""
 
 import re
+from collections import Counter
 from dataclasses import replace
 
 from curation.records import Conversation
+from curation.sources.quarantine import Parsed, Quarantined
 
+MASK, QUARANTINE, KEEP = "mask", "quarantine", "keep"
+_TOP_LEVEL = "com|org|net|edu|gov|info|io|ly|gg|uk|ca|de|fr|eu"
 PATTERNS = {
-    "URL": re.compile(r"\b(?:https?://|www\.)[^\s<>()\[\]]+[^\s<>()\[\].,;:!?'\"]", re.IGNORECASE),
-    "EMAIL": re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
-    "PHONE": re.compile(r"(?<![\w+.-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])"),
+    # A bare domain is the name of a site; with a path behind it, it is a link.
+    "URL": re.compile(
+        rf"\b(?:https?://|www\.|(?:[\w-]{{1,63}}\.){{1,8}}(?:{_TOP_LEVEL})/)[^\s<>()\[\]]*[^\s<>()\[\].,;:!?'\"]",
+        re.IGNORECASE,
+    ),
+    "EMAIL": re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
+    # North American numbers, also with 1 or +1 in front, and international ones of 8 digits and more behind a plus.
+    # Ten digits in a row without any sign between them are as often an order number.
+    "PHONE": re.compile(
+        r"(?<![\w+.-])(?:"
+        r"(?:\+\d{1,3}[ .-]?|1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}"
+        r"|\+(?=(?:[ ().-]{0,2}\d){8})\d{1,3}(?:[ .-]?\(?\d{2,4}\)?){2,5}"
+        r")(?![\w-])"
+    ),
 }
+# Each of the patterns needs one of these; most texts have none and need no second look.
+_ANY = re.compile(r"[@/\d]|www\.", re.IGNORECASE)
 
 
 def find_contacts(text: str) -> dict[str, int]:
@@ -19,24 +36,48 @@ def find_contacts(text: str) -> dict[str, int]:
 
 def mask_contacts(text: str) -> tuple[str, dict[str, int]]:
     """The text with each contact detail replaced by ``[URL]``, ``[EMAIL]`` or ``[PHONE]``, and the counts."""
-    counts = {}
-    for kind, pattern in PATTERNS.items():
-        text, n = pattern.subn(f"[{kind}]", text)
-        if n:
-            counts[kind] = n
+    counts: dict[str, int] = {}
+    if not _ANY.search(text):
+        return text, counts
+    # A detail that stands right behind another is seen as one only when that is masked.
+    found = True
+    while found:
+        found = False
+        for kind, pattern in PATTERNS.items():
+            text, n = pattern.subn(f"[{kind}]", text)
+            if n:
+                found = True
+                counts[kind] = counts.get(kind, 0) + n
     return text, counts
 
 
 def mask_conversation(conversation: Conversation) -> tuple[Conversation, dict[str, int]]:
     """The conversation with contact details masked in its turns and situation, and the counts by kind."""
-    total: dict[str, int] = {}
+    masked = [mask_contacts(text) for text in (conversation.situation, *(t.text for t in conversation.turns))]
+    total: Counter[str] = Counter()
+    for _, counts in masked:
+        total.update(counts)
+    if not total:
+        return conversation, {}
+    (situation, _), *texts = masked
+    turns = tuple(replace(t, text=text) for t, (text, _) in zip(conversation.turns, texts, strict=True))
+    return replace(conversation, turns=turns, situation=situation), dict(total)
 
-    def mask(text: str) -> str:
-        masked, counts = mask_contacts(text)
-        for kind, n in counts.items():
-            total[kind] = total.get(kind, 0) + n
-        return masked
 
-    turns = tuple(replace(t, text=mask(t.text)) for t in conversation.turns)
-    situation = mask(conversation.situation)
-    return (replace(conversation, turns=turns, situation=situation) if total else conversation), total
+def treat_contacts(parsed: Parsed, policy: str) -> tuple[Parsed | Quarantined, dict[str, int]]:
+    """A record with its contact details masked, set aside for them (reason ``contact``), or as it is.
+
+    Args:
+        policy: ``mask``, ``quarantine`` or ``keep``.
+
+    Returns:
+        What becomes of the record, and how many contact details of each kind it held in turns and situation.
+    """
+    masked, counts = mask_conversation(parsed.conversation)
+    if not counts or policy == KEEP:
+        return parsed, counts
+    if policy == MASK:
+        return replace(parsed, conversation=masked), counts
+    origin = parsed.origin
+    detail = ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items()))
+    return Quarantined(origin.file, origin.first_row, parsed.rows, "contact", detail, parsed.raw), counts

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curation.errors import HeartwoodError
 from curation.records import Conversation, Origin, Turn, clean_text
-from curation.sources.quarantine import Parsed, Quarantined, read_text, text_problem
+from curation.sources.quarantine import Parsed, Quarantined, optional_text, read_text, text_problem
 
 FILES = ("train.csv", "valid.csv", "test.csv")
 SPLIT_OF = {"train.csv": "train", "valid.csv": "dev", "test.csv": "test"}
@@ -39,7 +39,7 @@ def _row_problem(fields: list[str]) -> tuple[str, str] | None:
         return "unknown_label", f"context is {fields[2]!r}; allowed: one of the 32 emotions"
     if reason := text_problem(_restore(fields[5])):
         return reason, "utterance"
-    if fields[3].strip() and (reason := text_problem(_restore(fields[3]))):
+    if (reason := text_problem(_restore(fields[3]))) and reason != "empty_text":
         return reason, "prompt"
     return None
 
@@ -61,7 +61,7 @@ def _assemble(rows: list[tuple[int, list[str]]], source: str, split: str) -> Con
         group=first[0],
         split=split,
         turns=turns,
-        situation=_restore(first[3]),
+        situation=optional_text(_restore(first[3]), "prompt"),
         emotions=(first[2],),
     )
 
@@ -101,7 +101,8 @@ def _parse_file(name: str, lines: list[str], source: str) -> Iterator[Parsed | Q
         broken = [number for number, _ in rows if number in problems]
         assembled = ("", "") if broken else _assemble(rows, source, SPLIT_OF[name])
         if isinstance(assembled, Conversation):
-            yield Parsed(assembled, Origin(name, rows[0][0], rows[-1][0]), len(rows))
+            raw = "\n".join(lines[number - 1] for number, _ in rows)
+            yield Parsed(assembled, Origin(name, rows[0][0], rows[-1][0]), len(rows), raw)
             continue
         for number, _ in rows:
             reason, detail = problems.get(number) or (

@@ -54,6 +54,6 @@ def parse(folder: Path, source: str) -> Iterator[Parsed | Quarantined]:
             line = raw.removesuffix("\r")
             parsed = _parse_row(line, source, SPLIT_OF[name])
             if isinstance(parsed, Conversation):
-                yield Parsed(parsed, Origin(name, number, number), 1)
+                yield Parsed(parsed, Origin(name, number, number), 1, line)
             else:
                 yield Quarantined(name, number, 1, *parsed, line)

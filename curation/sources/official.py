@@ -1,4 +1,4 @@
-"""Raw corpus files: copied from a local folder, or downloaded from the official addresses with pinned digests."""
+"""Raw corpus files: copied from a local place, or downloaded from the official addresses with pinned digests."""
 
 import gzip
 import hashlib
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import HeartwoodError
-from curation.sources import FILES, OPTIONAL_FILES
+from curation.sources import FILES, chat, esconv, find_files
+from curation.sources.quarantine import is_empty
 
 ED_ARCHIVE = "empatheticdialogues.tar.gz"
-LAYOUT = {"empathetic_dialogues": "empatheticdialogues", "goemotions": "goemotions", "esconv": "."}
+LAYOUT = {"empathetic_dialogues": "empatheticdialogues", "goemotions": "goemotions", "esconv": "esconv"}
 CHECKSUMS = "SHA256SUMS"
 _TIMEOUT_SECONDS = 60
 
@@ -144,28 +145,56 @@ def fetch_official(format_name: str, cache: Path) -> dict[str, bytes]:
 def fetch_local(format_name: str, location: Path) -> dict[str, bytes]:
     """The raw files of one corpus from a local folder in the official layout, by file name.
 
+    ESConv stands in the folder itself or in ``esconv/`` below it.
+
     Raises:
         HeartwoodError: the folder or a file is missing, or differs from the folder's ``SHA256SUMS``.
     """
     if not location.is_dir():
         raise HeartwoodError(f"raw.location: {location} is not a folder", hint="correct raw.location in params.yaml")
     folder = location / LAYOUT[format_name]
-    sums = _read_checksums(location)
     archive = location / ED_ARCHIVE
     if format_name == "empathetic_dialogues" and not folder.is_dir() and archive.exists():
-        data = _read_checked(archive, location, sums)
+        data = _read_checked(archive, location, _read_checksums(location))
         return unpack_archive(data, FILES[format_name], str(archive))
-    files = {}
-    for name in (*FILES[format_name], *OPTIONAL_FILES.get(format_name, ())):
-        path = folder / name
-        if path.exists():
-            files[name] = _read_checked(path, location, sums)
-        elif name in FILES[format_name]:
-            raise HeartwoodError(
-                f"{path}: missing; the {format_name} corpus needs {', '.join(FILES[format_name])}",
-                hint="put the file there, or set raw.location to `download`",
-            )
-    return files
+    if format_name == "esconv" and not esconv.holds(folder):
+        folder = location
+    elif format_name == "esconv" and esconv.holds(location):
+        raise HeartwoodError(
+            f"raw.location: {location} and {folder} both hold ESConv", hint="leave one of the two in the folder"
+        )
+    hint = "put the file there, or set raw.location to `download`"
+    return _read_folder(find_files(format_name, folder, hint), folder, location)
+
+
+def fetch_path(format_name: str, path: Path, key: str) -> dict[str, bytes]:
+    """The raw files that one source names itself, by the file name under which its parser reads them.
+
+    A folder's files keep their names; a single file gets the name that says that it is one.
+
+    Args:
+        key: the key in params.yaml that holds the path, for messages.
+
+    Raises:
+        HeartwoodError: there is nothing at the path, or nothing that the format can be read from.
+    """
+    if path.is_dir():
+        return _read_folder(find_files(format_name, path, f"correct {key} in params.yaml"), path, path)
+    if not path.is_file():
+        raise HeartwoodError(f"{key}: {path} does not exist", hint=f"correct {key} in params.yaml")
+    single = {".json": esconv.FILES[0]} if format_name == "esconv" else {s: chat.SINGLE + s for s in chat.SUFFIXES}
+    name = single.get(path.suffix.lower())
+    if name is None:
+        raise HeartwoodError(
+            f"{key}: {path} is not named as a {format_name} file; allowed: {', '.join(single)}, or a folder",
+            hint=f"rename the file, or correct {key} in params.yaml",
+        )
+    return {name: _read_checked(path, path.parent, _read_checksums(path.parent))}
+
+
+def _read_folder(names: Sequence[str], folder: Path, location: Path) -> dict[str, bytes]:
+    sums = _read_checksums(location)
+    return {name: _read_checked(folder / name, location, sums) for name in names}
 
 
 def _read_checksums(location: Path) -> Mapping[str, str]:
@@ -190,7 +219,7 @@ def _read_checked(path: Path, location: Path, sums: Mapping[str, str]) -> bytes:
             f"{path}: sha256 is {found}; {location / CHECKSUMS} has {expected}",
             hint="restore the file, or write its new sum into SHA256SUMS if the change is wanted",
         )
-    if not data.strip():
+    if is_empty(data):
         raise HeartwoodError(f"{path}: the file is empty", hint="restore the corpus file")
     return data
 

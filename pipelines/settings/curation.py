@@ -1,10 +1,12 @@
 """Sections of params.yaml for raw data, records, splits, deduplication, leakage and validation."""
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from pipelines.settings.strict import Cosine, Count, Section, Seed, Share
+from curation.errors import HeartwoodError
+from pipelines.settings.strict import Cosine, Count, Section, Seed, Share, parse_section
 
 
 class RawParams(Section):
@@ -14,15 +16,47 @@ class RawParams(Section):
 
 
 class SourceParams(Section):
-    """One corpus: the format it is written in."""
+    """One corpus: the format it is written in, and where it is if not in ``raw.location``.
 
-    format: Literal["empathetic_dialogues", "goemotions", "esconv"]
+    People's own formats need a ``path``, a file or a folder, relative to the main checkout; ``esconv`` may have one
+    (another file in ESConv's form); the corpora of several files have none.
+    """
+
+    format: Literal["empathetic_dialogues", "goemotions", "esconv", "chat", "prompt_completion"]
+    path: str | None = Field(default=None, min_length=1, validate_default=True)
+
+    @field_validator("path")
+    @classmethod
+    def _where_the_format_has_one(cls, path: str | None, info: ValidationInfo) -> str | None:
+        of = info.data.get("format")
+        if path is None and of in ("chat", "prompt_completion"):
+            raise ValueError(f"needed: the file or folder of a source of format {of}")
+        if path is not None and of in ("empathetic_dialogues", "goemotions"):
+            raise ValueError(f"not allowed: a source of format {of} comes from raw.location")
+        return path
+
+
+def parse_sources(value: Any) -> dict[str, SourceParams]:
+    """The section ``sources``: entries by name, each name also that of a folder and of a key in ``mix``.
+
+    Raises:
+        HeartwoodError: no entries, a name that is none, or an entry that is not as it must be.
+    """
+    if not isinstance(value, dict) or not value:
+        raise HeartwoodError(f"params.yaml: sources is {value!r}; allowed: named entries", hint="correct params.yaml")
+    for name in value:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise HeartwoodError(
+                f"params.yaml: sources.{name}: {name!r} is no name; allowed: letters, digits, _ and -",
+                hint="rename the source",
+            )
+    return {name: parse_section(SourceParams, entry, f"sources.{name}") for name, entry in sorted(value.items())}
 
 
 class RecordsParams(Section):
     """Contact details, and the largest share of a source's raw rows that may be quarantined."""
 
-    contact: Literal["mask", "keep"]
+    contact: Literal["mask", "quarantine", "keep"]
     max_quarantined: Share
 
 
@@ -86,7 +120,8 @@ class LeakageParams(Section):
 
 
 class ValidateParams(Section):
-    """Row counts below which a table is taken for a broken one."""
+    """Row counts below which a table is taken for a broken one, and above which a warning says so."""
 
     min_train_rows: Count
     min_dev_rows: Count
+    max_rows: Count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
+from curation.errors import HeartwoodError
 from curation.neighbours import Vectors
 from curation.records import Conversation, Origin, Turn, content_id, identify
 from curation.sources import parse
@@ -73,6 +75,33 @@ def parsed(format_name: str, folder: Path) -> tuple[list[Parsed], list[Quarantin
     """What a parser makes of a folder: records, and rows set aside."""
     items = list(parse(format_name, folder, format_name))
     return [i for i in items if isinstance(i, Parsed)], [i for i in items if isinstance(i, Quarantined)]
+
+
+def parsed_or_refused(format_name: str, folder: Path) -> tuple[list[Parsed | Quarantined], str]:
+    """What a parser yields, or nothing and the message of the error with which it refuses the files."""
+    try:
+        return list(parse(format_name, folder, format_name)), ""
+    except HeartwoodError as error:
+        return [], str(error)
+
+
+def chat(*texts: str, **fields: object) -> dict[str, object]:
+    """A row with messages, the user first; two turns if no texts are given."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts or ("I am lost.", "Why?"))]
+    return {"messages": messages, **fields}
+
+
+def pair(prompt: object = "I am lost.", completion: object = "Why?", **fields: object) -> dict[str, object]:
+    """A row with a prompt and a completion."""
+    return {"prompt": prompt, "completion": completion, **fields}
+
+
+def write_chat(folder: Path, *rows: object, name: str = "rows.jsonl") -> Path:
+    """Rows as JSON Lines: values, or lines as they are."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    return folder / name
 
 
 # A small vocabulary, so that random conversations often repeat each other.

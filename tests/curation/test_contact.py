@@ -1,8 +1,12 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.contact import find_contacts, mask_contacts, mask_conversation
+from curation.contact import find_contacts, mask_contacts, mask_conversation, treat_contacts
+from curation.records import Origin
+from curation.sources.quarantine import Parsed
 from tests.curation.making import talk
 
 
@@ -16,6 +20,12 @@ from tests.curation.making import talk
         ("Call 555-010-0123 now", "Call [PHONE] now"),
         ("Call (555) 010-0123!", "Call [PHONE]!"),
         ("Call +1 555 010 0123.", "Call [PHONE]."),
+        ("Call 1-800-555-0199.", "Call [PHONE]."),
+        ("Call +44 20 7946 0958 or +49 (30) 123456.", "Call [PHONE] or [PHONE]."),
+        ("reddit.com/r/aww and help.example.co.uk/a/b!", "[URL] and [URL]!"),
+        ("www.x.de", "[URL]"),
+        ("a" * 100 + "@b.de", "[EMAIL]"),
+        ("wait...jo@b.de", "[EMAIL]"),
     ],
 )
 def test_each_form_of_contact_is_masked(text, masked):
@@ -30,6 +40,10 @@ def test_each_form_of_contact_is_masked(text, masked):
         "a.b.c, and so on",
         "room 555-010-01234",
         "http:// is how links begin",
+        "I found it on Indeed.com, or was it Amazon.com?",
+        "It is me.his/her fault, and/or yours",
+        "+5 10 15 and +1000 points",
+        "in 1984-1986 or 1-12-2019",
     ],
 )
 def test_numbers_and_signs_that_are_no_contacts_stay(text):
@@ -41,9 +55,28 @@ def test_counts_are_by_kind_and_kinds_without_any_are_left_out():
     assert find_contacts("nothing here") == {}
 
 
-@given(st.lists(st.sampled_from(["call", "555-010-0123", "a@b.de", "https://x.org/y", "www.z.org", "(", ", "])))
-def test_a_masked_text_has_no_contacts_left(parts):
-    masked, _ = mask_contacts(" ".join(parts))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "call",
+                "555-010-0123",
+                "a@b.de",
+                "https://x.org/y",
+                "www.z.org",
+                "(",
+                ", ",
+                "1-",
+                "+44 20 7946 0958",
+                "x.com/",
+                "/",
+            ]
+        )
+    ),
+    st.sampled_from([" ", "", "."]),
+)
+def test_a_masked_text_has_no_contacts_left(parts, joint):
+    masked, _ = mask_contacts(joint.join(parts))
     assert mask_contacts(masked) == (masked, {})
 
 
@@ -59,3 +92,19 @@ def test_a_conversation_is_masked_in_turns_and_situation_and_nowhere_else():
 def test_a_conversation_without_contacts_is_returned_as_it_is():
     before = talk("Nothing here.", "No.")
     assert mask_conversation(before) == (before, {})
+
+
+@pytest.mark.parametrize(
+    "piece", ["a.", "a@", "+1 ", "1-", "http://", "www.", "@", "+", "-", "(555) ", "555-", "+12", "+1(22)", "a.com"]
+)
+def test_hostile_repetition_takes_no_time(piece):
+    text = piece * (20_000 // len(piece))
+    started = time.process_time()
+    mask_contacts(text)
+    assert time.process_time() - started < 1, "milliseconds, unless a pattern backtracks"
+
+
+@pytest.mark.parametrize("policy", ["mask", "quarantine", "keep"])
+def test_a_record_without_contacts_is_the_same_under_every_policy(policy):
+    parsed = Parsed(talk("Nothing here.", "No."), Origin("f", 1, 1), 1, "raw")
+    assert treat_contacts(parsed, policy) == (parsed, {})

@@ -20,11 +20,15 @@ from curation.sources.official import (
     download,
     fetch_local,
     fetch_official,
+    fetch_path,
     unpack_archive,
     write_files,
 )
 
 ED_FILES = {"train.csv": b"train rows", "valid.csv": b"valid rows", "test.csv": b"test rows"}
+
+
+HUB_FILES = dict.fromkeys(("train.jsonl", "valid.jsonl", "test.jsonl"), b"{}")
 
 
 def archive(files=ED_FILES, folder="empatheticdialogues/") -> bytes:
@@ -67,6 +71,20 @@ class TestLocal:
     def test_the_split_file_is_optional(self, location):
         (location / "ESConv.hub_splits.json").unlink()
         assert fetch_local("esconv", location) == {"ESConv.json": b"[1]"}
+
+    def test_esconv_may_stand_in_a_folder_of_its_own_in_either_form(self, location):
+        (location / "esconv").mkdir()
+        for name in HUB_FILES:
+            (location / "esconv" / name).write_bytes(b"{}")
+        with pytest.raises(HeartwoodError, match=r"raw\.location: .* both hold ESConv"):
+            fetch_local("esconv", location)
+        (location / "ESConv.json").unlink()
+        assert fetch_local("esconv", location) == HUB_FILES
+
+    def test_the_files_of_the_hub_may_be_the_location(self, tmp_path):
+        for name, data in HUB_FILES.items():
+            (tmp_path / name).write_bytes(data)
+        assert fetch_local("esconv", tmp_path) == HUB_FILES
 
     def test_the_archive_stands_in_for_the_folder_of_csv(self, tmp_path):
         (tmp_path / ED_ARCHIVE).write_bytes(archive({**ED_FILES, "extra.txt": b"x"}))
@@ -142,6 +160,70 @@ class TestLocal:
         (location / CHECKSUMS).write_text("0" * 64 + "\n")
         with pytest.raises(HeartwoodError, match=CHECKSUMS):
             fetch_local("esconv", location)
+
+
+class TestPath:
+    KEY = "sources.mine.path"
+
+    @pytest.mark.parametrize("fmt", ["chat", "prompt_completion"])
+    @pytest.mark.parametrize(
+        ("name", "kept"),
+        [("my chats.jsonl", "rows.jsonl"), ("train.jsonl", "rows.jsonl"), ("x.PARQUET", "rows.parquet")],
+    )
+    def test_a_single_file_gets_the_name_that_says_so(self, tmp_path, fmt, name, kept):
+        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / "other.jsonl").write_bytes(b"y")
+        assert fetch_path(fmt, tmp_path / name, self.KEY) == {kept: b"x"}
+
+    def test_a_folder_keeps_its_names(self, tmp_path):
+        for name in ("train.jsonl", "dev.parquet", "README.md"):
+            (tmp_path / name).write_bytes(name.encode())
+        assert fetch_path("chat", tmp_path, self.KEY) == {
+            "train.jsonl": b"train.jsonl",
+            "dev.parquet": b"dev.parquet",
+        }
+
+    def test_esconv_is_one_file_in_its_form_or_a_folder(self, tmp_path):
+        (tmp_path / "FailedESConv.json").write_bytes(b"[1]")
+        assert fetch_path("esconv", tmp_path / "FailedESConv.json", self.KEY) == {"ESConv.json": b"[1]"}
+        for name, data in HUB_FILES.items():
+            (tmp_path / name).write_bytes(data)
+        assert fetch_path("esconv", tmp_path, self.KEY) == HUB_FILES
+
+    @pytest.mark.parametrize(
+        ("fmt", "name"), [("chat", "x.csv"), ("chat", "x"), ("chat", "x.json"), ("esconv", "x.jsonl")]
+    )
+    def test_a_file_of_another_kind_is_named_with_what_is_allowed(self, tmp_path, fmt, name):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(
+            HeartwoodError, match=rf"^sources\.mine\.path: .*{name} is not named as a {fmt} file; allowed"
+        ):
+            fetch_path(fmt, tmp_path / name, self.KEY)
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(HeartwoodError, match=r"^sources\.mine\.path: .*nowhere does not exist$") as error:
+            fetch_path("chat", tmp_path / "nowhere", self.KEY)
+        assert "sources.mine.path" in error.value.hint
+        with pytest.raises(HeartwoodError, match="no rows") as error:
+            fetch_path("chat", tmp_path, self.KEY)
+        assert "sources.mine.path" in error.value.hint
+
+    @pytest.mark.parametrize("data", [b"", b"\n", b"\xef\xbb\xbf\n"])
+    def test_an_empty_file_is_named(self, tmp_path, data):
+        (tmp_path / "x.jsonl").write_bytes(data)
+        with pytest.raises(HeartwoodError, match=r"x\.jsonl: the file is empty"):
+            fetch_path("chat", tmp_path / "x.jsonl", self.KEY)
+
+    def test_checksums_beside_the_file_are_compared(self, tmp_path):
+        (tmp_path / "x.jsonl").write_bytes(b"x")
+        (tmp_path / CHECKSUMS).write_text(f"{'0' * 64}  x.jsonl\n")
+        for path in (tmp_path / "x.jsonl", tmp_path):
+            (tmp_path / "train.jsonl").unlink(missing_ok=True)
+            if path == tmp_path:
+                (tmp_path / "x.jsonl").rename(tmp_path / "train.jsonl")
+                (tmp_path / CHECKSUMS).write_text(f"{'0' * 64}  train.jsonl\n")
+            with pytest.raises(HeartwoodError, match=r"sha256 is"):
+                fetch_path("chat", path, self.KEY)
 
 
 def test_written_files_replace_the_folder_and_give_name_size_and_sha256(tmp_path):

@@ -1,14 +1,18 @@
+import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from curation.dedup.rules import joined
-from curation.records import identify
+from curation.records import content_id, identify
 from curation.sources import LABELS, parse
-from curation.sources.official import fetch_local, write_files
-from curation.sources.quarantine import Parsed, Quarantined
+from curation.sources.intake import take_in
+from curation.sources.official import fetch_local, fetch_path, write_files
+from curation.sources.quarantine import Quarantined
 from curation.splits import split_records
+from curation.text import fold
 from tests.curation.making import parsed
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
@@ -70,7 +74,7 @@ def test_folded_duplicates_and_label_conflicts_of_the_train_comments(corpus):
     groups = defaultdict(list)
     for item in corpus("goemotions"):
         if item.conversation.split == "train":
-            groups[joined(item.conversation)].append(item.conversation.emotions)
+            groups[fold(item.conversation.turns[0].text)].append(item.conversation.emotions)
     repeated = [labels for labels in groups.values() if len(labels) > 1]
     assert sum(len(labels) - 1 for labels in repeated) == 554
     assert len(repeated) == 271
@@ -87,9 +91,59 @@ def test_uids_are_unique_and_every_record_is_split_or_removed(corpus, fmt):
     assert result.assigned == {"train": 0, "dev": 0, "test": 0}
 
 
-def test_dialogues_that_failed_quality_control_never_crash(real_data, tmp_path):
-    (tmp_path / "ESConv.json").write_bytes((real_data / "FailedESConv.json").read_bytes())
+def test_esconv_keeps_every_rating_of_the_seekers(corpus):
+    ratings = Counter(n for i in corpus("esconv") for t in i.conversation.turns for n in t.feedback)
+    assert ratings == {5: 3993, 4: 2315, 3: 1121, 2: 179, 1: 73}
+
+
+def test_esconv_in_the_form_of_the_hub_is_the_same_but_for_the_ratings(corpus, real_data, tmp_path):
+    dialogues = json.loads((real_data / "ESConv.json").read_text(encoding="utf-8"))
+    splits = json.loads((real_data / "ESConv.hub_splits.json").read_text(encoding="utf-8"))
+    role = {"seeker": "usr", "supporter": "sys"}
+    for split, indices in splits.items():
+        with (tmp_path / f"{split}.jsonl").open("w", encoding="utf-8") as handle:
+            for index in indices:
+                turns = [
+                    {
+                        "text": t["content"],
+                        "speaker": role[t["speaker"]],
+                        **{k: v for k, v in t["annotation"].items() if k == "strategy"},
+                    }
+                    for t in dialogues[index]["dialog"]
+                ]
+                handle.write(json.dumps({**dialogues[index], "dialog": turns}) + "\n")
     kept, broken = parsed("esconv", tmp_path)
-    assert sum(p.rows for p in kept) + sum(q.rows for q in broken) == 196
-    assert Counter(q.reason for q in broken) == {"unknown_label": 5}
-    assert all(isinstance(p, Parsed) and len(p.conversation.turns) > 1 for p in kept)
+    assert broken == []
+
+    def without_ratings(record):
+        return replace(record, turns=tuple(replace(t, feedback=()) for t in record.turns))
+
+    official = sorted((without_ratings(i.conversation) for i in corpus("esconv")), key=content_id)
+    assert sorted((p.conversation for p in kept), key=content_id) == official
+
+
+def test_dialogues_that_failed_quality_control_are_records_or_set_aside_for_true_reasons(real_data, tmp_path):
+    write_files(fetch_path("esconv", real_data / "FailedESConv.json", "sources.failed.path"), tmp_path)
+    intake = take_in(parse("esconv", tmp_path, "failed"), "mask")
+    assert intake.counts["raw_rows"] == 196
+    assert intake.counts["records"] == 191
+    assert intake.counts["quarantined_by_reason"] == {"unknown_label": 5}
+    for row in intake.quarantined:
+        names = {t["annotation"].get("strategy") for t in json.loads(row.raw)["dialog"]}
+        assert names & {"Direct Guidance", "Approval and Reassurance", "Restatement"}
+    assert all(len(c.turns) > 1 for c, _ in intake.records)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "contacts", "records"),
+    [
+        ("empathetic_dialogues", {"URL": 2}, 2),
+        ("goemotions", {"PHONE": 1}, 1),
+        ("esconv", {"PHONE": 3, "URL": 4}, 6),
+    ],
+)
+def test_contacts_of_the_real_corpora(corpus, fmt, contacts, records):
+    counts = take_in(corpus(fmt), "quarantine").counts
+    assert (counts["contacts"], counts["records_with_contacts"]) == (contacts, records)
+    assert counts["records"] == len(corpus(fmt)) - records
+    assert set(counts["quarantined_by_reason"]) == {"contact"}

@@ -10,7 +10,7 @@ from curation.jsonl import read_jsonl, write_jsonl
 from curation.records import UNASSIGNED, Origin, Turn, identify
 from curation.sources import FILES, LABELS, PARSERS, empathetic_dialogues, esconv, goemotions, parse
 from curation.sources.quarantine import text_problem
-from tests.curation.making import parsed
+from tests.curation.making import chat, pair, parsed, write_chat
 
 HEADER = ",".join(empathetic_dialogues.HEADER)
 
@@ -29,14 +29,32 @@ def write_ge(folder: Path, *rows: str, dev=("ok\t0\td1",), test=("ok\t0\tt1",)):
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def said(speaker, content, strategy=None):
-    return {"speaker": speaker, "annotation": {"strategy": strategy} if strategy else {}, "content": content}
+def said(speaker, content, strategy=None, **annotation):
+    if strategy:
+        annotation["strategy"] = strategy
+    return {"speaker": speaker, "annotation": annotation, "content": content}
 
 
 def dialogue(*turns, **fields):
     if not turns:
         turns = (said("seeker", "I am lost."), said("supporter", "Tell me.", "Question"))
     return {"emotion_type": "fear", "situation": "Work.", "dialog": list(turns), **fields}
+
+
+def replied(*turns, **fields):
+    """A dialogue in the hub's form."""
+    turns = turns or (
+        {"text": "I am lost.", "speaker": "usr"},
+        {"text": "Why?", "speaker": "sys", "strategy": "Question"},
+    )
+    return {"emotion_type": "fear", "situation": "Work.", "dialog": list(turns), **fields}
+
+
+def write_hub(folder: Path, *rows, valid=None, test=None, suffix=".jsonl"):
+    """Rows of the train file: values, or lines as they are."""
+    for name, found in (("train", rows), ("valid", valid or [replied()]), ("test", test or [replied()])):
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in found]
+        (folder / f"{name}{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 def write_esconv(folder: Path, *dialogues, splits=None):
@@ -260,6 +278,36 @@ class TestESConv:
             Turn("user", "Work."),
         )
 
+    def test_feedback_is_kept_in_order_with_the_turns_that_it_stands_in(self, tmp_path):
+        write_esconv(
+            tmp_path,
+            dialogue(
+                said("seeker", "Hi.", feedback="5"),
+                said("seeker", "I am sad.", feedback=None),
+                said("seeker", "So sad.", feedback=1),
+                said("supporter", "Oh.", "Others"),
+                said("seeker", "Yes.", feedback="3"),
+            ),
+        )
+        kept, broken = parsed("esconv", tmp_path)
+        assert broken == []
+        assert [t.feedback for t in kept[0].conversation.turns] == [(5, 1), (), (3,)]
+        assert kept[0].conversation.turns[0].text == "Hi. I am sad. So sad."
+
+    @pytest.mark.parametrize("feedback", ["0", "6", "", " 5", "5.0", "five", 0, 6, 5.0, True, ["5"], {"a": 1}, "٣"])
+    def test_feedback_other_than_one_to_five_is_quarantined(self, tmp_path, feedback):
+        write_esconv(tmp_path, dialogue(said("seeker", "Hi.", feedback=feedback), said("supporter", "Oh.")), dialogue())
+        kept, broken = parsed("esconv", tmp_path)
+        assert [(q.first_row, q.reason) for q in broken] == [(1, "bad_feedback")]
+        assert "allowed: 1 to 5" in broken[0].detail
+        assert len(kept) == 1
+
+    @pytest.mark.parametrize("annotation", [{"strategy": "Question"}, {"feedback": "4"}])
+    def test_an_empty_turn_is_left_out_unless_something_is_known_of_it(self, tmp_path, annotation):
+        empty = said("seeker", " \u200b", **annotation)
+        write_esconv(tmp_path, dialogue(said("seeker", "Hi."), said("supporter", "Oh."), empty))
+        assert [q.reason for q in parsed("esconv", tmp_path)[1]] == ["empty_text"]
+
     def test_fields_origin_and_no_split_without_a_split_file(self, tmp_path):
         write_esconv(tmp_path, dialogue(), dialogue(situation=" My  job. ", emotion_type="anger"))
         kept, _ = parsed("esconv", tmp_path)
@@ -298,6 +346,7 @@ class TestESConv:
             (dialogue(said("seeker", None)), "bad_turn"),
             (dialogue({"speaker": "seeker"}), "bad_turn"),
             (dialogue({"speaker": "seeker", "content": "Hi.", "annotation": "none"}), "bad_turn"),
+            (dialogue({"speaker": "seeker", "content": "Hi.", "text": "Oh."}), "bad_turn"),
             (dialogue(said("seeker", "a\x00b")), "nul_byte"),
             (dialogue(said("seeker", "a\ud800b")), "lone_surrogate"),
             (dialogue(said("seeker", "x" * 20_001)), "too_long"),
@@ -309,6 +358,8 @@ class TestESConv:
             (dialogue(dialog=[]), "one_speaker"),
             (dialogue(emotion_type=""), "bad_field"),
             (dialogue(emotion_type=None), "bad_field"),
+            (dialogue(emotion_type=" "), "empty_text"),
+            (dialogue(emotion_type=json.loads("[" * 80 + "]" * 80)), "too_deep"),
             (dialogue(situation=["a"]), "bad_field"),
         ],
     )
@@ -400,10 +451,95 @@ class TestESConv:
         assert len(raws) in [p.origin.first_row for p in kept]
 
 
+class TestESConvOfTheHub:
+    def test_files_are_the_splits_and_turns_are_those_of_the_official_form(self, tmp_path):
+        hub, official = tmp_path / "hub", tmp_path / "official"
+        hub.mkdir()
+        official.mkdir()
+        turns = [
+            {"text": "Hi\n", "speaker": "usr"},
+            {"text": "I am sad.", "speaker": "usr"},
+            {"text": "Why?", "speaker": "sys", "strategy": "Question"},
+        ]
+        write_hub(hub, replied(*turns, survey_score={}), valid=[replied(situation="Other.")])
+        known = said("seeker", "Hi\n"), said("seeker", "I am sad."), said("supporter", "Why?", "Question")
+        write_esconv(official, dialogue(*known), splits={"train": [0]})
+        kept, broken = parsed("esconv", hub)
+        assert broken == []
+        assert kept[0].conversation == parsed("esconv", official)[0][0].conversation
+        assert [(p.conversation.split, p.origin) for p in kept] == [
+            ("train", Origin("train.jsonl", 1, 1)),
+            ("dev", Origin("valid.jsonl", 1, 1)),
+            ("test", Origin("test.jsonl", 1, 1)),
+        ]
+
+    @pytest.mark.parametrize(
+        "wrapped",
+        [
+            json.dumps({"text": json.dumps(replied())}),
+            json.dumps(json.dumps(replied())),
+            json.dumps(json.dumps({"text": json.dumps(replied())})),
+        ],
+    )
+    def test_a_dialogue_may_be_json_inside_json(self, tmp_path, wrapped):
+        write_hub(tmp_path, replied(), wrapped)
+        kept, broken = parsed("esconv", tmp_path)
+        assert broken == []
+        assert kept[0].conversation == kept[1].conversation
+
+    @pytest.mark.parametrize("suffix", [".jsonl", ".txt", ".json"])
+    def test_each_suffix_is_read(self, tmp_path, suffix):
+        write_hub(tmp_path, replied(), suffix=suffix)
+        assert len(parsed("esconv", tmp_path)[0]) == 3
+
+    @pytest.mark.parametrize(
+        ("line", "reason"),
+        [
+            ("{", "not_json"),
+            (json.dumps({"text": "no dialogue"}), "not_json"),
+            (json.dumps({"text": json.dumps({"text": "{"})}), "not_json"),
+            ("[1]", "no_dialogue"),
+            ("null", "no_dialogue"),
+            (json.dumps(replied(dialog="x")), "no_dialogue"),
+            (json.dumps(replied({"text": "Hi.", "speaker": "bot"})), "bad_turn"),
+            (json.dumps(replied({"text": "Hi.", "speaker": "sys", "strategy": "Shrug"})), "unknown_label"),
+            (json.dumps(replied({"text": "Hi.", "speaker": "usr", "feedback": "9"})), "bad_feedback"),
+            (json.dumps(replied({"text": "Hi.", "speaker": "usr"})), "one_speaker"),
+            ("[" * 100_000 + "]" * 100_000, "too_deep"),
+            ("9" * 5_000, "not_json"),
+        ],
+    )
+    def test_each_malformed_line_has_its_reason_row_and_raw_text(self, tmp_path, line, reason):
+        write_hub(tmp_path, replied(), line, replied())
+        kept, broken = parsed("esconv", tmp_path)
+        assert [(q.file, q.first_row, q.reason, q.raw) for q in broken] == [("train.jsonl", 2, reason, line)]
+        assert [p.origin.first_row for p in kept] == [1, 3, 1, 1]
+
+    def test_both_forms_in_one_folder_are_an_error_that_names_them(self, tmp_path):
+        write_esconv(tmp_path, dialogue())
+        write_hub(tmp_path, replied())
+        with pytest.raises(HeartwoodError, match=r"holds ESConv\.json and train\.jsonl, valid\.jsonl, test\.jsonl"):
+            parsed("esconv", tmp_path)
+
+    def test_two_files_of_one_split_are_an_error_that_names_them(self, tmp_path):
+        write_hub(tmp_path, replied())
+        (tmp_path / "validation.jsonl").write_text("{}")
+        with pytest.raises(HeartwoodError, match=r"valid\.jsonl and validation\.jsonl are both the dev split"):
+            parsed("esconv", tmp_path)
+
+    def test_a_missing_split_is_an_error_that_names_it(self, tmp_path):
+        write_hub(tmp_path, replied())
+        (tmp_path / "valid.jsonl").unlink()
+        with pytest.raises(HeartwoodError, match=r"without a file of the dev split"):
+            parsed("esconv", tmp_path)
+
+
 WRITERS = {
     "empathetic_dialogues": lambda folder: write_ed(folder, ed_row()),
     "goemotions": lambda folder: write_ge(folder, "ok\t1\tx"),
     "esconv": lambda folder: write_esconv(folder, dialogue()),
+    "chat": lambda folder: write_chat(folder, chat()),
+    "prompt_completion": lambda folder: write_chat(folder, pair()),
 }
 EACH_FILE = [(fmt, name) for fmt, names in FILES.items() for name in names]
 
@@ -421,7 +557,8 @@ def test_another_encoding_is_an_error_that_names_file_and_byte(tmp_path, fmt, na
     WRITERS[fmt](tmp_path)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data + "é".encode("latin-1"))
-    with pytest.raises(HeartwoodError, match=rf"{name}: not UTF-8 \(byte {len(data)}: 0xe9\)"):
+    row = data.count(b"\n") + 1
+    with pytest.raises(HeartwoodError, match=rf"{name}: not UTF-8 \(byte {len(data)}: 0xe9\) in row {row}$"):
         parsed(fmt, tmp_path)
 
 
@@ -435,7 +572,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path, fmt, name):
 
 
 def test_an_unknown_format_names_key_value_and_what_is_allowed(tmp_path):
-    with pytest.raises(HeartwoodError, match=r"sources\.mine\.format: 'csv'.*empathetic_dialogues, esconv, goemotions"):
+    with pytest.raises(HeartwoodError, match=r"sources\.mine\.format: 'csv'.*chat, empathetic_dialogues, esconv"):
         parse("csv", tmp_path, "mine")
 
 
@@ -459,6 +596,10 @@ def test_the_label_sets_have_the_published_sizes():
         ("\u00a0 \n", "empty_text"),
         ("a\x00", "nul_byte"),
         ("\udfff", "lone_surrogate"),
+        ("", "empty_text"),
+        ("\u200b\u200e \x07", "empty_text"),
+        ("\u200fשלום", None),
+        ("\U0001f600", None),
         ("x" * 20_000, None),
         ("x" * 20_001, "too_long"),
     ],

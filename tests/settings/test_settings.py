@@ -16,6 +16,7 @@ from pipelines.settings.curation import (
     SourceParams,
     SplitParams,
     ValidateParams,
+    parse_sources,
 )
 from pipelines.settings.evaluation import CompareParams, JudgeParams, PromptsParams, ReportParams, RespondParams
 from pipelines.settings.mixture import ChatParams, MixSettings, parse_mix
@@ -96,7 +97,7 @@ class TestShipped:
         entries = shipped[section] if section in ENTRIES else {"": shipped[section]}
         for name, entry in entries.items():
             where = f"{section}.{name}" if name else section
-            assert parse_section(MODELS[section], entry, where).model_dump() == entry
+            assert parse_section(MODELS[section], entry, where).model_dump(exclude_unset=True) == entry
 
     def test_the_shipped_mixture_is_valid(self, shipped):
         settings, asked = parse_mix(shipped["mix"], shipped["sources"])
@@ -130,9 +131,7 @@ class TestRefused:
         allowed = ", ".join(sorted(shipped[section]))
         assert message == f"params.yaml: unknown key {section}.surprise; allowed in {section}: {allowed}"
 
-    @pytest.mark.parametrize(
-        "inner", ["leakage.detector", "leakage.min_recall", "sft.lora", "sources.esconv", "checkpoints.sft-100"]
-    )
+    @pytest.mark.parametrize("inner", ["leakage.detector", "leakage.min_recall", "sft.lora", "checkpoints.sft-100"])
     def test_an_unknown_key_of_an_inner_section_is_named_with_those_allowed_there(self, shipped, inner):
         message = refused(shipped, f"{inner}.surprise", 1)
         here = at(shipped, inner.split("."))
@@ -143,8 +142,14 @@ class TestRefused:
         [
             ("raw.location", 3, "string"),
             ("raw.location", "", "at least 1 character"),
-            ("sources.esconv.format", "csv", "'empathetic_dialogues', 'goemotions' or 'esconv'"),
-            ("records.contact", True, "'mask' or 'keep'"),
+            (
+                "sources.esconv.format",
+                "csv",
+                "'empathetic_dialogues', 'goemotions', 'esconv', 'chat' or 'prompt_completion'",
+            ),
+            ("sources.esconv.path", 3, "string"),
+            ("sources.esconv.path", "", "at least 1 character"),
+            ("records.contact", True, "'mask', 'quarantine' or 'keep'"),
             ("records.max_quarantined", "5%", "number"),
             ("records.max_quarantined", 1.5, "less than or equal to 1"),
             ("split.seed", 0.5, "integer"),
@@ -215,6 +220,41 @@ class TestRefused:
         parsed = parse_section(SplitParams, shipped["split"], "split")
         with pytest.raises(ValueError, match="frozen"):
             parsed.seed = 1
+
+
+class TestSources:
+    def refused(self, value):
+        with pytest.raises(HeartwoodError) as error:
+            parse_sources(value)
+        assert error.value.hint
+        return str(error.value)
+
+    @pytest.mark.parametrize("fmt", ["chat", "prompt_completion"])
+    def test_peoples_own_formats_need_a_path(self, fmt):
+        assert parse_sources({"mine": {"format": fmt, "path": "../x"}})["mine"].path == "../x"
+        message = self.refused({"mine": {"format": fmt}})
+        assert message.startswith("params.yaml: sources.mine.path is None: needed: the file or folder")
+
+    @pytest.mark.parametrize("fmt", ["empathetic_dialogues", "goemotions"])
+    def test_corpora_of_several_files_have_none(self, fmt):
+        message = self.refused({"mine": {"format": fmt, "path": "../x"}})
+        assert message.startswith("params.yaml: sources.mine.path is '../x': not allowed")
+
+    def test_esconv_may_have_one(self):
+        found = parse_sources({"a": {"format": "esconv"}, "b": {"format": "esconv", "path": "x.json"}})
+        assert {name: source.path for name, source in found.items()} == {"a": None, "b": "x.json"}
+
+    def test_an_unknown_key_is_named_with_those_allowed(self):
+        message = self.refused({"mine": {"format": "esconv", "surprise": 1}})
+        assert message == "params.yaml: unknown key sources.mine.surprise; allowed in sources.mine: format, path"
+
+    @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "a.b", "-a", "manifest.json", 7, None, "é"])
+    def test_a_name_that_is_no_folder_and_no_key_is_refused(self, name):
+        assert "is no name; allowed: letters, digits, _ and -" in self.refused({"a": {"format": "esconv"}, name: {}})
+
+    @pytest.mark.parametrize("value", [None, {}, [], "esconv"])
+    def test_no_entries(self, value):
+        assert "allowed: named entries" in self.refused(value)
 
 
 class TestFile:
