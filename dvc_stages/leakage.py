@@ -5,12 +5,13 @@ from dataclasses import asdict
 
 from curation.embedding import Encoder, VectorStore
 from curation.errors import HeartwoodError
-from curation.jsonl import read_jsonl
+from curation.jsonl import read_jsonl, write_jsonl
 from curation.leakage import KINDS, Detector, LeakageSettings, measure_recall, remove_leaks
 from curation.leakage.planted import PARAPHRASES
-from curation.ledger import write_ledger
+from curation.ledger import by_source_and_rule, write_ledger
 from curation.records import read_records, write_records
-from pipelines.layout import CLEAN, DEDUPLICATED, LEDGER, REPORTS, SPLIT, by_source
+from curation.review import count_by_rule, sample
+from pipelines.layout import CLEAN, DEDUPLICATED, LEDGER, REPORTS, REVIEW, SPLIT, by_source
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams
@@ -22,27 +23,44 @@ def main(run: Run) -> None:
     train = read_records(DEDUPLICATED)
     held_out = read_records(SPLIT["dev"]) + read_records(SPLIT["test"])
     detector = Detector(held_out, LeakageSettings(**params.detector.model_dump()), Encoder(VectorStore()).encode)
-    kept, removals, leaks = remove_leaks(train, detector, remove_generic=params.generic == "remove")
-    pairs = [(row["text"], row["paraphrase"]) for row in read_jsonl(PARAPHRASES)]
-    recall = measure_recall(train, held_out, detector, pairs, params.seed)
+    result = remove_leaks(train, detector, generic=params.generic)
+    paraphrases = [(row["text"], row["paraphrase"]) for row in read_jsonl(PARAPHRASES)]
+    recall = measure_recall(train, held_out, detector, paraphrases, params.seed)
 
-    strongest = [found[0] for found in leaks.values()]
-    write_records(kept, CLEAN)
-    write_ledger(removals, LEDGER["leakage"])
+    removed = {r.record.uid for r in result.removals}
+    source = {c.uid: c.source for c in train}
+    pairs = result.pairs.values()
+    write_records(result.kept, CLEAN)
+    write_ledger(result.removals, LEDGER["leakage"])
+    write_jsonl(sample(result.close_calls), REVIEW["leakage"])
     write_json(
         REPORTS / "leakage.json",
         {
             "records": len(train),
-            "kept": by_source(kept),
-            "removed": by_source(r.record for r in removals),
-            "leaking_records": {
-                "substantive": sum(not x.generic for x in strongest),
-                "generic": sum(x.generic for x in strongest),
+            "kept": by_source(result.kept),
+            "removed": by_source(r.record for r in result.removals),
+            "removed_by_source_and_rule": by_source_and_rule(result.removals),
+            "generic": params.generic,
+            "records_with_leaks": {
+                kind: {
+                    "found": sum(p.generic == generic for p in pairs),
+                    "removed": sum(p.generic == generic and p.train.uid in removed for p in pairs),
+                    "found_by_source": dict(
+                        sorted(Counter(source[p.train.uid] for p in pairs if p.generic == generic).items())
+                    ),
+                    "removed_by_source": dict(
+                        sorted(
+                            Counter(
+                                source[p.train.uid] for p in pairs if p.generic == generic and p.train.uid in removed
+                            ).items()
+                        )
+                    ),
+                }
+                for kind, generic in (("substantive", False), ("generic", True))
             },
-            "leaks_by_rule": dict(sorted(Counter(x.rule for x in strongest).items())),
-            "leaks_by_side": dict(
-                sorted(Counter(f"{x.train_side} repeats {x.held_out.side}" for x in strongest).items())
-            ),
+            "leaks_by_rule": dict(sorted(Counter(p.rule for p in pairs).items())),
+            "leaks_by_side": dict(sorted(Counter(p.sides for p in pairs).items())),
+            "decisions_within_0.02_of_threshold": count_by_rule(result.close_calls),
             "recall": {
                 kind: {**asdict(r), "recall": round(r.recall, 6), "low": round(r.low, 6), "high": round(r.high, 6)}
                 for kind, r in recall.items()

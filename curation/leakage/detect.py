@@ -31,7 +31,7 @@ class LeakageSettings:
     contained_share: float = 0.8
     shingle_words: int = 4
     semantic_cosine: float = 0.85
-    generic_words: int = 6
+    generic_words: int = 8
 
     def parameters(self, rule: str) -> dict[str, float | int | str]:
         """What the ledger records for a rule."""

@@ -1,71 +1,14 @@
 """The whole pipeline on the embedded default, once, in a clone of this repository; everything here reads that run."""
 
 import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from tests.project import ROOT, Project
-
-CURATED = [
-    "data/records",
-    "data/quarantine",
-    "data/split/train.parquet",
-    "data/split/dev.parquet",
-    "data/split/test.parquet",
-    "data/clean/train.parquet",
-    "data/dev.jsonl",
-    "data/mixture/train.jsonl",
-    "data/prompts.jsonl",
-]
+from tests.pipeline.clone import CURATED, Clone, outs, read_lock
+from tests.project import ROOT
 
 pytestmark = pytest.mark.pipeline
-
-
-class Clone(Project):
-    def heartwood(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "heartwood.cli", *arguments, check=check)
-
-    def json(self, path: str) -> dict:
-        return json.loads((self.folder / path).read_text(encoding="utf-8"))
-
-    def lock(self) -> dict:
-        return read_lock(self.folder / "dvc.lock")
-
-
-def read_lock(path: Path) -> dict:
-    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["stages"]
-
-
-def outs(lock: dict) -> dict[str, str]:
-    return {o["path"]: o["md5"] for stage in lock.values() for o in stage.get("outs", [])}
-
-
-@pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    base = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    made = Clone(base / "heartwood", base / "state", code=base / "heartwood")
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
-            (made.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, made.folder / name)
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-q", "-m", "clone")
-    made.dvc("repro")
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-q", "--allow-empty", "-m", "run")
-    return made
 
 
 def test_every_raw_row_is_accounted_for(clone: Clone) -> None:
@@ -93,12 +36,61 @@ def test_the_wrapper_hashes_as_the_lock_does(clone: Clone) -> None:
 def test_the_gates_of_curation_hold(clone: Clone) -> None:
     leakage, check = clone.json("reports/leakage.json"), clone.json("reports/check.json")
     assert all(leakage["recall"][kind]["planted"] >= 200 for kind in ("verbatim", "recased", "truncated", "rewrapped"))
-    assert check["residual_leaks"] == check["prompts_in_mixture"] == 0
+    assert check["residual_leaks"] == check["records_with_evaluation_prompts"] == 0
     assert clone.json("reports/mixture.json")["realised"] == {
         "empathetic_dialogues": 0.5,
         "esconv": 0.3,
         "goemotions": 0.2,
     }
+
+
+LEDGERS = {
+    "split": ("data/records", ["data/split/train.parquet", "data/split/dev.parquet", "data/split/test.parquet"]),
+    "dedup": ("data/split/train.parquet", ["data/dedup/train.parquet"]),
+    "leakage": ("data/dedup/train.parquet", ["data/clean/train.parquet"]),
+}
+
+
+@pytest.mark.parametrize("stage", list(LEDGERS))
+def test_each_ledger_accounts_for_its_stage(clone: Clone, stage: str) -> None:
+    import pyarrow.parquet as pq
+
+    def rows(path: str) -> list[dict]:
+        # The split stage is what gives a record without an official split its own.
+        found = pq.read_table(clone.folder / path).to_pylist()
+        return [{k: v for k, v in row.items() if k != "split"} for row in found]
+
+    before, after = LEDGERS[stage]
+    ledger = rows(f"data/ledger/{stage}.parquet")
+    evidence = ("rule", "parameters", "survivor", "score", "detail")
+    removed = [{k: v for k, v in row.items() if k not in evidence} for row in ledger]
+    output = [row for path in after for row in rows(path)]
+    assert ledger
+    assert sorted(output + removed, key=lambda r: r["uid"]) == sorted(rows(before), key=lambda r: r["uid"])
+    held_out = {row["uid"] for split in ("dev", "test") for row in rows(f"data/split/{split}.parquet")}
+    survivors = held_out if stage == "leakage" else {row["uid"] for row in output}
+    for row in ledger:
+        assert row["survivor"] in survivors
+        parameters = json.loads(row["parameters"])
+        limits = [parameters[name] for name in ("jaccard", "cosine", "share") if name in parameters]
+        assert row["score"] >= (limits or [1.0])[0]
+        assert row["rule"].startswith(stage)
+
+
+def test_no_decision_lies_so_close_to_a_threshold_that_another_machine_could_turn_it(clone: Clone) -> None:
+    close = [
+        json.loads(line)
+        for name in ("dedup", "leakage")
+        for line in (clone.folder / f"data/review/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    params = YAML(typ="safe", pure=True).load((clone.folder / "params.yaml").read_text(encoding="utf-8"))
+    thresholds = {
+        "dedup-semantic-v1": params["dedup"]["semantic_cosine"],
+        "leakage-semantic-v1": params["leakage"]["detector"]["semantic_cosine"],
+    }
+    semantic = [d for d in close if d["rule"] in thresholds]
+    assert semantic
+    assert all(abs(d["score"] - thresholds[d["rule"]]) > 1e-4 for d in semantic)
 
 
 def test_planted_leaks_and_duplicates_are_removed(clone: Clone) -> None:
