@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ _EXAMPLE = re.compile(r"(?P<uid>[0-9a-f]{64}-[0-9]+)-[0-9]+")
 _ID = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}(-[0-9]+)?")
 _TEXTS_SHOWN = 12
 _RAW_SHOWN = 600
+_REMOVALS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -319,10 +320,10 @@ def _split(tables: Tables, record: Conversation) -> Decision:
         if tables.has(path) and tables.uids(path, record.uid):
             how = "divided by group and seed: it has no official split"
             return Decision("split", name, how if record.split == UNASSIGNED else "its official split")
-    return _contradiction("split", record, "data/split", layout.LEDGER["split"])
+    return _contradiction("split", "data/split", layout.LEDGER["split"])
 
 
-def _contradiction(stage: str, record: Conversation, output: object, ledger: Path) -> Decision:
+def _contradiction(stage: str, output: object, ledger: Path) -> Decision:
     return Decision(
         stage,
         "unknown",
@@ -338,7 +339,7 @@ def _filtered(tables: Tables, record: Conversation, stage: str, output: Path) ->
         return _removal(tables, stage, rows[0])
     if record.uid in tables.uids(output, record.uid):
         return Decision(stage, "kept", f"in {output}; no rule removed it")
-    return _contradiction(stage, record, output, ledger)
+    return _contradiction(stage, output, ledger)
 
 
 def _mixed(tables: Tables, record: Conversation) -> Decision:
@@ -386,16 +387,12 @@ def _held_out(tables: Tables, record: Conversation, split: str) -> list[Decision
 
 def _instead_of(tables: Tables, uid: str) -> list[Decision]:
     """The removals that name a record as the one that stands in the removed one's place."""
-    found = []
-    for stage, path in layout.LEDGER.items():
-        if tables.has(path):
-            for row in tables.rows(path, "survivor", [uid]):
-                removed = from_row(row)
-                place = tables.records([removed.uid]).get(removed.uid)
-                decision = _removal(tables, stage, {**row, "survivor": ""})
-                other = Other(place.place if place else Place(removed.source), removed)
-                found.append(Decision(**{**vars(decision), "other": other}))
-    return found
+    ledgers = [(stage, path) for stage, path in layout.LEDGER.items() if tables.has(path)]
+    rows = [(stage, row) for stage, path in ledgers for row in tables.rows(path, "survivor", [uid])]
+    removed = tables.records(row["uid"] for _, row in rows)
+    return [
+        replace(_removal(tables, stage, {**row, "survivor": ""}), other=removed.get(row["uid"])) for stage, row in rows
+    ]
 
 
 def print_answer(console: Console, answer: Answer) -> None:
@@ -431,8 +428,10 @@ def _print_record(console: Console, explanation: Explanation) -> None:
     if explanation.instead_of:
         console.print()
         console.print(f"removed because of it: {len(explanation.instead_of)}")
-        for decision in explanation.instead_of:
+        for decision in explanation.instead_of[:_REMOVALS_SHOWN]:
             _print_decision(console, decision, "this record")
+        if len(explanation.instead_of) > _REMOVALS_SHOWN:
+            console.print(f"{len(explanation.instead_of) - _REMOVALS_SHOWN} more: --json")
 
 
 def _print_decision(console: Console, decision: Decision, naming: str) -> None:

@@ -7,7 +7,7 @@ from curation.errors import HeartwoodError
 from curation.records import SCHEMA
 from pipelines import layout
 from pipelines.reporting.explain import Answer, Explanation, explain
-from tests.reporting.conftest import SITUATION, small_params, stage
+from tests.reporting.conftest import SITUATION, Vectors, small_params, stage
 
 
 def only(answer: Answer) -> Explanation:
@@ -142,6 +142,28 @@ def test_copies_of_one_text_are_told_apart_by_their_number(project, tmp_path, re
     both = explain(only(answer).record.id, copy)
     assert [e.record.copy for e in both.records] == [0, 1]
     assert [e.place.first_row for e in both.records] == [1, 2]
+
+
+def test_a_record_made_by_merging_labels_leads_to_its_parts_and_back(project, tmp_path, repo_root):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    raw = copy / "data/raw/goemotions/train.tsv"
+    raw.write_text(raw.read_text().replace("AGAIN today\t3", "AGAIN today\t9"))
+    params = small_params(repo_root)
+    params["dedup"]["label_conflicts"] = "merge"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(copy)
+        patch.setattr("dvc_stages.dedup.VectorTable", Vectors)
+        for name in ("records", "split", "dedup"):
+            stage(name, params)
+    parts = [only(explain(f"goemotions/train.tsv:{row}", copy)) for row in (1, 2)]
+    made = {p.decisions[-1].other.record.uid for p in parts if p.decisions[-1].other}
+    assert [p.decisions[-1].rule for p in parts] == ["dedup-label-merge-v1"] * 2
+    assert len(made) == 1
+    found = only(explain(made.pop(), copy))
+    assert str(found.place) == "goemotions, made by merging"
+    assert set(found.record.emotions) == {"annoyance", "disappointment"}
+    assert {d.other.record.uid for d in found.instead_of if d.other} == {p.record.uid for p in parts}
+    assert outcomes(found)["dedup"] == "kept"
 
 
 def test_stages_that_have_not_run_are_named_and_missing_data_is_an_error(project, tmp_path):
