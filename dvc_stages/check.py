@@ -5,13 +5,12 @@ from typing import Any
 from curation.embedding import VectorTable
 from curation.errors import HeartwoodError
 from curation.examples import EMOTION_INSTRUCTION
-from curation.expectations import example_frame, validate_frame
+from curation.expectations import example_frame, require, validate_table
 from curation.jsonl import read_jsonl
 from curation.leakage import Detector, LeakageSettings
-from curation.mixture import allocate, resolve_shares
+from curation.mixture import resolve_shares
 from curation.records import read_records
 from curation.text import fold
-from dvc_stages.validate import stop_on_failure
 from pipelines.layout import MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
@@ -44,10 +43,13 @@ def main(run: Run) -> None:
     prompts = {fold(m["content"]) for p in read_jsonl(PROMPTS) for m in p["messages"] if m["role"] == "user"}
     repeated = sorted(text for text in texts if fold(text) in prompts)
     rows = {name: sum(e["source"] == name for e in examples) for name in receipt["rows"]}
-    wanted = allocate(resolve_shares(asked), len(examples))
-    suite = validate_frame(
-        "mixture", "mixture", example_frame(examples), {"size": receipt["size"], "sources": sorted(sources)}
-    )
+    expected = {
+        "size": receipt["size"] if settings.when_short == "shrink" else settings.size,
+        "sources": sorted(sources),
+        "shares": {name: float(share) for name, share in resolve_shares(asked).items()},
+        "rows": receipt["rows"],
+    }
+    suite = validate_table("mixture", example_frame(examples), expected)
     write_json(
         REPORTS / "check.json",
         {
@@ -65,11 +67,7 @@ def main(run: Run) -> None:
                 f"{len(found)} texts of the mixture also stand in {what}; the first in example {texts[found[0]]}",
                 hint="run `dvc repro leakage` with the same thresholds; training does not start on leaked data",
             )
-    if rows != wanted or (len(examples) != settings.size and settings.when_short != "shrink"):
-        raise HeartwoodError(
-            f"{MIXTURE}: rows by source are {rows}; the shares asked for give {wanted}", hint="run `dvc repro -f mix`"
-        )
-    stop_on_failure([suite])
+    require([suite])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,15 @@
 """Great Expectations suites over the tables, kept as reviewed JSON in ``suites/``."""
 
-from curation.expectations.validation import SuiteResult, conversation_frame, example_frame, validate_frame
+from curation.expectations.frames import conversation_frame, example_frame, split_frame
+from curation.expectations.validation import Outcome, SuiteResult, require, validate_table, warnings_of
 
-__all__ = ["SuiteResult", "conversation_frame", "example_frame", "validate_frame"]
+__all__ = [
+    "Outcome",
+    "SuiteResult",
+    "conversation_frame",
+    "example_frame",
+    "require",
+    "split_frame",
+    "validate_table",
+    "warnings_of",
+]
