@@ -1,29 +1,19 @@
 """The finished mixture once more: no text of dev, test or prompts in it, the shares as asked, its suite."""
 
-from typing import Any
-
 from curation.embedding import VectorTable
 from curation.errors import HeartwoodError
-from curation.examples import EMOTION_INSTRUCTION
 from curation.expectations import example_frame, require, validate_table
 from curation.jsonl import read_jsonl
-from curation.leakage import Detector, LeakageSettings
+from curation.leakage import Detector, LeakageSettings, pieces
+from curation.leakage.residual import records_of, residual_leaks
 from curation.mixture import resolve_shares
 from curation.records import read_records
-from curation.text import fold
-from pipelines.layout import MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
+from curation.text import equality_key
+from pipelines.layout import CLEAN, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams, SourceParams
-from pipelines.settings.mixture import parse_mix
-
-
-def texts_of(example: dict[str, Any]) -> list[str]:
-    """The corpus texts in an example: without system message and without the fixed instruction."""
-    texts = [m["content"] for m in example["prompt"] if m["role"] != "system"]
-    if example["task"] == "emotion":
-        return [texts[0].removeprefix(f"{EMOTION_INSTRUCTION}\n")]
-    return texts + [m["content"] for m in example["completion"]]
+from pipelines.settings.mixture import ChatParams, parse_mix
 
 
 def main(run: Run) -> None:
@@ -36,12 +26,10 @@ def main(run: Run) -> None:
 
     held_out = read_records(SPLIT["dev"]) + read_records(SPLIT["test"])
     detector = Detector(held_out, LeakageSettings(**leakage.detector.model_dump()), VectorTable(VECTORS).encode)
-    texts = {text: example["uid"] for example in reversed(examples) for text in texts_of(example)}
-    hits = detector.find(list(texts))
-    generic = {text for text in hits if detector.is_generic(text)}
-    residual = sorted(hits) if leakage.generic == "remove" else sorted(set(hits) - generic)
-    prompts = {fold(m["content"]) for p in read_jsonl(PROMPTS) for m in p["messages"] if m["role"] == "user"}
-    repeated = sorted(text for text in texts if fold(text) in prompts)
+    records = records_of(examples, read_records(CLEAN), run.section("chat", ChatParams).system)
+    residual = residual_leaks(records, detector, generic=leakage.generic)
+    prompts = {equality_key(m["content"]) for p in read_jsonl(PROMPTS) for m in p["messages"] if m["role"] == "user"}
+    repeated = [c.uid for c in records if prompts & {equality_key(p.text) for p in pieces(c)}]
     rows = {name: sum(e["source"] == name for e in examples) for name in receipt["rows"]}
     expected = {
         "size": receipt["size"] if settings.when_short == "shrink" else settings.size,
@@ -54,18 +42,23 @@ def main(run: Run) -> None:
         REPORTS / "check.json",
         {
             "examples": len(examples),
-            "residual_leaks": len(residual),
-            "generic_leaks_kept": len(generic) if leakage.generic == "keep" else 0,
-            "prompts_in_mixture": len(repeated),
+            "records": len(records),
+            "residual_leaks": len(residual.leaking),
+            "records_with_stock_phrases_of_dev_or_test": len(residual.stock_phrases),
+            "records_with_evaluation_prompts": len(repeated),
             "rows": rows,
             "suite": suite.as_dict(),
         },
     )
-    for found, what in ((residual, "dev or test"), (repeated, "the evaluation prompts")):
+    for found, what, hint in (
+        (residual.leaking, "dev or test", "run `dvc repro leakage` with the same thresholds"),
+        (repeated, "the evaluation prompts", "set prompts.min_words above leakage.detector.generic_words"),
+    ):
         if found:
             raise HeartwoodError(
-                f"{len(found)} texts of the mixture also stand in {what}; the first in example {texts[found[0]]}",
-                hint="run `dvc repro leakage` with the same thresholds; training does not start on leaked data",
+                f"{len(found)} records of the mixture repeat text of {what}; the first is {found[0]}; training does"
+                " not start on leaked data",
+                hint=hint,
             )
     require([suite])
 

@@ -6,8 +6,8 @@ import urllib.request
 from pathlib import Path
 
 from curation.errors import HeartwoodError
-from dvc_stages.raw import main_checkout
 from pipelines.evaluation.ratings import FILES, read_ratings
+from pipelines.layout import main_checkout
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import JudgeParams

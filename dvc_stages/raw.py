@@ -5,21 +5,12 @@ from typing import Any
 
 from curation.embedding import cache_folder
 from curation.sources.official import fetch_local, fetch_official, fetch_path, write_files
-from pipelines.layout import RAW
+from pipelines.layout import RAW, main_checkout
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import RawParams, parse_sources
 
 DOWNLOAD = "download"
-
-
-def main_checkout(root: Path) -> Path:
-    """The user's checkout, also when DVC runs a stage in a copy under ``.dvc/tmp/exps``."""
-    parts = root.resolve().parts
-    for i in range(len(parts) - 2):
-        if parts[i : i + 3] == (".dvc", "tmp", "exps"):
-            return Path(*parts[:i])
-    return root
 
 
 def main(run: Run) -> None:

@@ -83,6 +83,7 @@ class DedupParams(Section):
     bands: Count
     semantic_cosine: Cosine
     generic_words: Count
+    label_conflicts: Literal["keep", "merge", "drop"]
 
     @model_validator(mode="after")
     def _bands_divide(self) -> "DedupParams":
@@ -113,7 +114,7 @@ class DetectorParams(Section):
 class LeakageParams(Section):
     """The leak detector, what happens to stock phrases, and the recall gate."""
 
-    generic: Literal["remove", "keep"]
+    generic: Literal["remove", "strict", "keep"]
     detector: DetectorParams
     seed: Seed
     min_recall: MinRecall
