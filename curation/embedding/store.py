@@ -28,6 +28,8 @@ VECTOR_BYTES = 4 * DIMENSIONS
 # A vector is its float32 values, little-endian: a list column takes thrice the memory and time to read.
 SCHEMA = pa.schema([("text", pa.string()), ("vector", pa.binary(VECTOR_BYTES))])
 ROW_GROUP = 4096
+# What reading a file may raise that another process has just removed or damaged; the next look at it finds out which.
+UNREADABLE = (OSError, pa.ArrowException)
 # More than so many files under so many bytes are merged.
 SMALL_FILES = 16
 SMALL_BYTES = 16 * 2**20
@@ -189,7 +191,7 @@ class VectorStore:
                     continue
                 rows = file.rows(keys[wanted])
                 held = np.flatnonzero(rows >= 0)
-                with suppress(FileNotFoundError):
+                with suppress(*UNREADABLE):
                     for positions, vectors in file.read(rows[held]):
                         found = wanted[held[positions]]
                         missing[found] = False
@@ -256,7 +258,7 @@ class VectorStore:
             read: list[tuple[Path, Keys, Vectors]] = []
             for path in chosen:
                 if file := self._open(path):
-                    with suppress(FileNotFoundError):
+                    with suppress(*UNREADABLE):
                         read.append((path, file.keys, file.take(np.arange(len(file.keys)))))
             if len(read) < 2:
                 return
