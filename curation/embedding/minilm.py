@@ -147,7 +147,10 @@ class MiniLM:
                 vectors[rows] = self._vectors(np.array([tokens[row] for row in rows], dtype=np.int64))
                 return len(rows)
 
-            for count in pool.map(run, batches_of_one_length([len(ids) for ids in tokens])):
+            batches = batches_of_one_length([len(ids) for ids in tokens])
+            # In a mixed order the texts done so far tell the time left; longest first, they would not.
+            mixed = np.random.default_rng(0).permutation(len(batches))
+            for count in pool.map(run, [batches[index] for index in mixed]):
                 done(count)
         finally:
             pool.shutdown(cancel_futures=True)
