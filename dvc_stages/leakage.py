@@ -22,11 +22,13 @@ def main(run: Run) -> None:
     params = run.section("leakage", LeakageParams)
     train = read_records(DEDUPLICATED)
     held_out = read_records(SPLIT["dev"]) + read_records(SPLIT["test"])
-    detector = Detector(held_out, LeakageSettings(**params.detector.model_dump()), Encoder(VectorStore()).encode)
+    encoder = Encoder(VectorStore())
+    detector = Detector(held_out, LeakageSettings(**params.detector.model_dump()), encoder.encode)
     result = remove_leaks(train, detector, generic=params.generic)
     paraphrases = [(row["text"], row["paraphrase"]) for row in read_jsonl(PARAPHRASES)]
     recall = measure_recall(train, held_out, detector, paraphrases, params.seed)
 
+    run.record("encode_seconds", round(encoder.seconds, 3))
     removed = {r.record.uid for r in result.removals}
     source = {c.uid: c.source for c in train}
     pairs = result.pairs.values()
