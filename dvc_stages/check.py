@@ -1,19 +1,23 @@
 """The finished mixture once more: no text of dev, test or prompts in it, the shares as asked, its suite."""
 
+from fractions import Fraction
+
 from curation.embedding import VectorTable
 from curation.errors import HeartwoodError
 from curation.expectations import example_frame, require, validate_table
 from curation.jsonl import read_jsonl
 from curation.leakage import Detector, LeakageSettings, pieces
 from curation.leakage.residual import records_of, residual_leaks
-from curation.mixture import resolve_shares
+from curation.mixture import require_token_shares, resolve_shares
 from curation.records import read_records
 from curation.text import equality_key
-from pipelines.layout import CLEAN, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
+from pipelines.layout import BASE, CLEAN, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams, SourceParams
 from pipelines.settings.mixture import ChatParams, parse_mix
+from pipelines.sft.base import read_pointer, tokenizer_of
+from pipelines.sft.tokens import count_tokens
 
 
 def main(run: Run) -> None:
@@ -31,10 +35,22 @@ def main(run: Run) -> None:
     prompts = {equality_key(m["content"]) for p in read_jsonl(PROMPTS) for m in p["messages"] if m["role"] == "user"}
     repeated = [c.uid for c in records if prompts & {equality_key(p.text) for p in pieces(c)}]
     rows = {name: sum(e["source"] == name for e in examples) for name in receipt["rows"]}
+    in_tokens = settings.unit == "tokens"
+    sizes = receipt["available_tokens" if in_tokens else "available"]
+    shares = resolve_shares(asked, settings.temperature, sizes)
+    if in_tokens:
+        counts = count_tokens(tokenizer_of(read_pointer(BASE)), examples)
+        require_token_shares(
+            {name: sum(counts[e["uid"]][1] for e in examples if e["source"] == name) for name in rows},
+            shares,
+            sources=sum(1 for n in rows.values() if n),
+            largest=receipt["largest_example_tokens"],
+        )
+        shares = {name: Fraction(n, len(examples)) for name, n in rows.items()}
     expected = {
         "size": receipt["size"] if settings.when_short == "shrink" else settings.size,
         "sources": sorted(sources),
-        "shares": {name: float(share) for name, share in resolve_shares(asked).items()},
+        "shares": {name: float(share) for name, share in shares.items()},
         "rows": receipt["rows"],
     }
     suite = validate_table("mixture", example_frame(examples), expected)
