@@ -47,10 +47,7 @@ def test_another_system_message_is_another_example():
     ("generic", "leaking"), [("remove", ["thanks"]), ("strict", ["greeting", "thanks"]), ("keep", [])]
 )
 def test_stock_phrases_are_residual_by_the_rule_that_cleaned_train(generic, leaking):
-    rows = {
-        "greeting": CLEAN[0] if len(CLEAN[0].turns) > 1 else CLEAN[1],
-        "thanks": numbered([comment("thank you")])[0],
-    }
+    rows = {"greeting": CLEAN[0] if len(CLEAN[0].turns) > 1 else CLEAN[1], "thanks": numbered([comment("thank you")])[0]}
     found = residual_leaks(list(rows.values()), detector(), generic=generic)
     assert sorted(found.leaking) == sorted(rows[name].uid for name in leaking)
     assert sorted(found.leaking + found.stock_phrases) == sorted(c.uid for c in rows.values())
