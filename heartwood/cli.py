@@ -9,6 +9,7 @@ import typer
 
 from curation.errors import HeartwoodError
 from heartwood.dedup import dedup
+from heartwood.diff import diff
 from heartwood.explain import explain
 from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
@@ -45,7 +46,7 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 
 
 COMMANDS = {"leaks": ManyFiles}
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow)
+VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 
