@@ -13,6 +13,7 @@ from heartwood.diff import diff
 from heartwood.explain import explain
 from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
+from heartwood.mixtures import mixtures
 from heartwood.models import models
 from heartwood.scores import scores
 from heartwood.verify import verify
@@ -46,7 +47,7 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 
 
 COMMANDS = {"leaks": ManyFiles}
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff)
+VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff, mixtures)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 
