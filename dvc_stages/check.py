@@ -1,6 +1,7 @@
 """The finished mixture once more: no text of dev, test or prompts in it, the shares as asked, its suite."""
 
 from fractions import Fraction
+from pathlib import Path
 
 from curation.embedding import VectorTable
 from curation.errors import HeartwoodError
@@ -11,7 +12,8 @@ from curation.leakage.residual import records_of, residual_leaks
 from curation.mixture import require_token_shares, resolve_shares
 from curation.records import read_records
 from curation.text import equality_key
-from pipelines.layout import BASE, CLEAN, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
+from pipelines.layout import BASE, CLEAN, DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
+from pipelines.provenance.graph import require_independent
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams, SourceParams
@@ -22,6 +24,8 @@ from pipelines.sft.tokens import count_tokens
 
 def main(run: Run) -> None:
     """Write ``reports/check.json``; training depends on it."""
+    judged_on = [SPLIT["dev"], SPLIT["test"], DEV_EXAMPLES, PROMPTS]
+    require_independent(judged_on, of="mix", params="mix", root=Path.cwd())
     leakage = run.section("leakage", LeakageParams)
     sources = run.entries("sources", SourceParams)
     settings, asked = parse_mix(run.value("mix"), sources)
@@ -62,6 +66,7 @@ def main(run: Run) -> None:
             "residual_leaks": len(residual.leaking),
             "records_with_stock_phrases_of_dev_or_test": len(residual.stock_phrases),
             "records_with_evaluation_prompts": len(repeated),
+            "independent_of_the_mixture": [path.as_posix() for path in judged_on],
             "rows": rows,
             "suite": suite.as_dict(),
         },
