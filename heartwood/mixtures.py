@@ -35,6 +35,7 @@ def mixtures(
 
     Exit code 0: shown. 1: no finished run, or a name that is none. 2: usage.
     """
+    from pipelines.experiments.confirm import read_confirmed, sentence
     from pipelines.experiments.mixture_table import check_picture, draw, print_mixtures
     from pipelines.experiments.mixtures import build_table, read_runs
 
@@ -45,6 +46,6 @@ def mixtures(
     if plot:
         draw(found, plot)
     if as_json:
-        print(json.dumps(found.as_dict(), indent=2))
+        print(json.dumps({**found.as_dict(), "confirmed": read_confirmed()}, indent=2))
     else:
-        print_mixtures(page(), found)
+        print_mixtures(page(), found, [sentence(record) for record in read_confirmed()])

@@ -1,5 +1,6 @@
 """The table of mixtures in words and as a picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +12,12 @@ from pipelines.experiments.mixtures import MIN_SEEDS, Cell, Contrast, MixtureRow
 FORMATS = (".svg", ".png")
 
 
-def print_mixtures(console: Console, found: Mixtures) -> None:
-    """Print what the mixtures are, then one table a model, then what may be concluded."""
+def print_mixtures(console: Console, found: Mixtures, confirmed: Sequence[str] = ()) -> None:
+    """Print what the mixtures are, then one table a model, then what may be concluded.
+
+    Args:
+        confirmed: what was confirmed on prompts from test, in words.
+    """
     _print_legend(console, found)
     for model, interval in found.base.items():
         console.print(
@@ -24,6 +29,10 @@ def print_mixtures(console: Console, found: Mixtures) -> None:
     console.print()
     for sentence in sentences(found):
         console.print(sentence)
+    for sentence in confirmed:
+        console.print(f"confirmed: {sentence}")
+    if not confirmed:
+        console.print("The next step for a choice: heartwood confirm NAME, once, on prompts from test.")
 
 
 def _print_legend(console: Console, found: Mixtures) -> None:
@@ -103,7 +112,6 @@ def sentences(found: Mixtures) -> list[str]:
         said.append(f"These runs were made from {found.commits} commits; see `git diff` for what else changed.")
     said += [f"left out: {name}, {why}" for name, why in found.left_out.items()]
     said.append(f"judge {found.judge}, prompts {found.prompts[:12]}, from dev: the best of many on dev is no result.")
-    said.append("The next step for a choice: heartwood confirm NAME, once, on prompts from test.")
     return said
 
 

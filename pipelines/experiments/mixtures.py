@@ -195,7 +195,7 @@ def _read_run(revision: Revision) -> TrainingRun | str:
 def build_table(
     runs: Sequence[TrainingRun], left_out: Mapping[str, str], *, reference: str | None, seed: int = 0
 ) -> Mixtures:
-    """The table of mixtures, the reference first, then by name of the first run.
+    """The table of mixtures, the reference first, then the proportional one, then by params.
 
     Args:
         reference: the name of a run, or ``proportional``; by default the proportional mixture if there is one, else
@@ -219,15 +219,16 @@ def build_table(
             out[run.name] = why
         else:
             groups[run.mixture].append(run)
-    filled = [group for group in groups.values() if group]
+    filled = [sorted(group, key=lambda r: (r.seeds, r.name)) for group in groups.values() if group]
+    filled.sort(key=lambda g: (g[0].mixture != chosen.mixture, not g[0].is_proportional, g[0].mixture))
     models = [model for model, scored in chosen.scores.items() if scored.summary["mixture"] != _NONE]
     values = {
-        (n, model): _Values([r.scores[model] for r in g], [r.seeds[0] for r in g])
+        (n, model): ModelValues([r.scores[model] for r in g], [r.seeds[0] for r in g])
         for n, g in enumerate(filled)
         for model in models
     }
     keys = [(n, model) for model in models for n in range(1, len(filled))]
-    contrasts = [_contrast(values[0, model], values[n, model], seed) for n, model in keys]
+    contrasts = [compare_values(values[0, model], values[n, model], seed) for n, model in keys]
     adjusted = holm([c.p for c in contrasts])
     final = {key: _judge(c, p) for key, c, p in zip(keys, contrasts, adjusted, strict=True)}
     rows = []
@@ -248,7 +249,7 @@ def build_table(
     baselines = {e.commit: e.baseline for e in list_experiments()}
     return Mixtures(
         rows,
-        {m: _Values([s], [0]).interval for m, s in chosen.scores.items() if s.summary["mixture"] == _NONE},
+        {m: ModelValues([s], [0]).interval for m, s in chosen.scores.items() if s.summary["mixture"] == _NONE},
         out,
         None if any(row.proportional for row in rows) else _baseline_command(chosen, runs),
         some["judge"],
@@ -289,7 +290,7 @@ def _why_not(run: TrainingRun, chosen: TrainingRun, group: Sequence[TrainingRun]
     return ""
 
 
-class _Values:
+class ModelValues:
     """The ratings of one model in several trainings, on the prompts that all of them were scored on."""
 
     def __init__(self, scored: Sequence[Scored], seeds: Sequence[int]) -> None:
@@ -301,9 +302,11 @@ class _Values:
         self.interval = mean_interval(self.matrix.mean(axis=0))
 
     def rates(self, ids: Sequence[str]) -> list[float]:
+        """The share of trainings whose reply was degenerate, by prompt."""
         return [sum(run[i] for run in self.broken) / len(self.broken) for i in ids]
 
     def cell(self, contrast: Contrast | None) -> Cell:
+        """These ratings as a cell of the table."""
         means = self.matrix.mean(axis=1)
         every = self.rates(sorted(self.broken[0]))
         return Cell(
@@ -320,7 +323,8 @@ def _distinct(seeds: Sequence[int], n: int) -> str:
     return str(seeds[n]) if seeds.count(seeds[n]) == 1 else f"{seeds[n]}#{seeds[:n].count(seeds[n])}"
 
 
-def _contrast(a: _Values, b: _Values, seed: int) -> Contrast:
+def compare_values(a: ModelValues, b: ModelValues, seed: int) -> Contrast:
+    """``b`` against ``a``, about mixtures if both sides have `MIN_SEEDS` training seeds; not yet judged."""
     ids = sorted(set(a.ids) & set(b.ids))
     rose = rates_rose(a.rates(sorted(a.broken[0])), b.rates(sorted(a.broken[0])), seed)
     if min(len(set(a.seeds)), len(set(b.seeds))) >= MIN_SEEDS:
@@ -356,6 +360,11 @@ def _contrast(a: _Values, b: _Values, seed: int) -> Contrast:
         "inconclusive",
         f"these {'two' if count == 2 else count} models only",
     )
+
+
+def judge_alone(contrast: Contrast) -> Contrast:
+    """The verdict on the only contrast that was asked for."""
+    return _judge(contrast, contrast.p)
 
 
 def _judge(contrast: Contrast, p_holm: float) -> Contrast:

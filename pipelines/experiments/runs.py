@@ -192,6 +192,15 @@ def tag_result(mixture: str, model: str, commit: str) -> str:
     return tag
 
 
+def require_plain_name(name: str) -> None:
+    """Raise unless this can be the name of a file, on every system."""
+    if not _NAME.fullmatch(name):
+        raise HeartwoodError(
+            f"{name!r} is no name of an experiment; allowed: letters, digits, '.', '_' and '-'",
+            hint="see `heartwood mixtures` for those that there are",
+        )
+
+
 def require_tag_part(name: str) -> None:
     """Raise unless this can stand between the slashes of a tag."""
     if not _NAME.fullmatch(name) or git("check-ref-format", f"refs/tags/{TAGS}/{name}/x").returncode:
