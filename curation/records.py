@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 SCHEME = "record-v1"
@@ -223,6 +224,17 @@ def read_records(path: Path) -> list[Conversation]:
     finally:
         if collecting:
             gc.enable()
+
+
+def distinct_texts(paths: Iterable[Path]) -> list[str]:
+    """Every distinct text of the turns and situations in files of ``write_records``, sorted by text digest."""
+    texts: set[str] = set()
+    for path in paths:
+        table = pq.read_table(path, columns=["situation", "turns"])
+        situations = pc.unique(table.column("situation")).to_pylist()
+        texts.update(text for text in situations if text)
+        texts.update(pc.unique(pc.struct_field(pc.list_flatten(table.column("turns")), "text")).to_pylist())
+    return sorted(texts, key=text_digest)
 
 
 def write_origins(rows: Sequence[tuple[Conversation, Origin]], path: Path) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curation.embedding import cache_folder
+from curation.cache import cache_folder
 from curation.sources.official import fetch_local, fetch_official, fetch_path, write_files
 from pipelines.layout import RAW, main_checkout
 from pipelines.provenance.lineage import write_json

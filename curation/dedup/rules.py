@@ -132,43 +132,45 @@ class _Near:
 
 
 class _Semantic:
-    """Cosine of the user side and of the assistant side (where there is one), the smaller of the two."""
+    """Cosine of the user side and of the assistant side (where there is one), the smaller of the two.
 
-    def __init__(self, rows: Sequence[Conversation], encode: Encode) -> None:
+    Scores under ``floor`` are not told apart: they stand as -1.
+    """
+
+    def __init__(self, rows: Sequence[Conversation], encode: Encode, classes: NDArray[np.int64], floor: float) -> None:
         self._user = side_vectors(rows, "user", encode)
         self._assistant = side_vectors(rows, "assistant", encode)
         self._two_sided = np.array([any(t.role == "assistant" for t in c.turns) for c in rows])
+        self._classes = classes
+        self._floor = floor
 
-    def _scores(self, rows: NDArray[np.intp], others: NDArray[np.intp], classes: NDArray[np.int64]) -> Vectors:
+    def _scores(self, rows: NDArray[np.intp], others: NDArray[np.intp]) -> tuple[NDArray[np.intp], Vectors]:
+        """Positions of the rows whose user side comes near another's, and the scores of these against the others."""
         scores: Vectors = self._user[rows] @ self._user[others].T
-        if self._two_sided[rows].any():
+        if rows is others:
+            np.fill_diagonal(scores, -1.0)
+        near = np.flatnonzero(scores.max(axis=1, initial=-1.0) >= self._floor)
+        scores, rows = scores[near], rows[near]
+        two_sided, others_two_sided = self._two_sided[rows][:, None], self._two_sided[others][None, :]
+        if two_sided.any():
             replies = self._assistant[rows] @ self._assistant[others].T
-            both = self._two_sided[rows][:, None] & self._two_sided[others][None, :]
-            np.minimum(scores, replies, out=scores, where=both)
-        comparable = (classes[rows][:, None] == classes[others][None, :]) & (
-            self._two_sided[rows][:, None] == self._two_sided[others][None, :]
-        )
-        scores[~comparable] = -1.0
-        return scores
+            np.minimum(scores, replies, out=scores, where=two_sided & others_two_sided)
+        same_class = self._classes[rows][:, None] == self._classes[others][None, :]
+        scores[~same_class | (two_sided != others_two_sided) | (scores < self._floor)] = -1.0
+        return near, scores
 
-    def best(
-        self, rows: NDArray[np.intp], kept: Sequence[int], classes: NDArray[np.int64]
-    ) -> tuple[list[Match | None], Vectors]:
-        """The most similar kept row for each row, ties to the first, and the scores of the rows among themselves."""
-        scores = np.full(len(rows), -1.0, dtype=np.float32)
-        best = np.full(len(rows), -1, dtype=np.intp)
+    def best(self, rows: NDArray[np.intp], kept: Sequence[int]) -> tuple[list[Match | None], dict[int, Vectors]]:
+        """The most similar kept row for each row, ties to the first; and by position the scores among the rows."""
+        best: list[Match | None] = [None] * len(rows)
         all_kept = np.asarray(kept, dtype=np.intp)
         for offset in range(0, len(all_kept), _CHUNK):
             part = all_kept[offset : offset + _CHUNK]
-            found = self._scores(rows, part, classes)
-            column = found.argmax(axis=1)
-            value = found[np.arange(len(rows)), column]
-            better = value > scores
-            scores[better], best[better] = value[better], part[column[better]]
-        matches = [
-            Match(int(j), SEMANTIC, float(s)) if j >= 0 and s > -1 else None for s, j in zip(scores, best, strict=True)
-        ]
-        return matches, self._scores(rows, rows, classes)
+            for position, scores in zip(*self._scores(rows, part), strict=True):
+                column = int(scores.argmax())
+                score, before = float(scores[column]), best[position]
+                if score > (before.score if before else -1.0):
+                    best[position] = Match(int(part[column]), SEMANTIC, score)
+        return best, {int(position): scores for position, scores in zip(*self._scores(rows, rows), strict=True)}
 
 
 def deduplicate(conversations: Iterable[Conversation], settings: DedupSettings, encode: Encode | None) -> DedupResult:
@@ -285,7 +287,8 @@ def _decide(
     codes: dict[Hashable, int] = {}
     classes = np.array([codes.setdefault(c.emotions, len(codes)) for c in rows], dtype=np.int64)
     near = _Near(texts, settings)
-    semantic = _Semantic(rows, encode) if encode else None
+    floor = settings.semantic_cosine - MARGIN
+    semantic = _Semantic(rows, encode, classes, floor) if encode else None
     thresholds = {NEAR: settings.near_jaccard, SEMANTIC: settings.semantic_cosine}
     kept: list[int] = []
     kept_text: dict[tuple[str, int], int] = {}
@@ -295,9 +298,9 @@ def _decide(
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
         before: list[Match | None] = [None] * len(block)
-        inside: Vectors | None = None
+        inside: dict[int, Vectors] = {}
         if semantic:
-            before, inside = semantic.best(np.asarray(block, dtype=np.intp), kept, classes)
+            before, inside = semantic.best(np.asarray(block, dtype=np.intp), kept)
         fresh: list[int] = []
         for position, i in enumerate(block):
             key = (texts[i], int(classes[i]))
@@ -307,7 +310,7 @@ def _decide(
             elif key in kept_text:
                 found = [Match(kept_text[key], EXACT, 1.0)]
             else:
-                nearest = _nearest(position, before[position], fresh, block, inside)
+                nearest = _nearest(before[position], inside.get(position), fresh, block)
                 found = [m for m in (near.best(i, classes), nearest) if m]
             hits = [m for m in found if m.score >= thresholds.get(m.rule, 0.0)]
             decisions[i] = hits[0] if hits else None
@@ -323,15 +326,12 @@ def _decide(
     return _Decisions([decisions[i] for i in range(len(rows))], close)
 
 
-def _nearest(
-    position: int, before: Match | None, fresh: Sequence[int], block: Sequence[int], inside: Vectors | None
-) -> Match | None:
-    """The best of the kept rows before this block and those kept within it, ties to the earlier."""
-    if inside is None or not fresh:
+def _nearest(before: Match | None, scores: Vectors | None, fresh: Sequence[int], block: Sequence[int]) -> Match | None:
+    """The best of the kept rows before this block and those kept within it (``fresh``), ties to the earlier."""
+    if scores is None or not fresh:
         return before
-    scores = inside[position, fresh]
-    best = int(scores.argmax())
-    score = float(scores[best])
+    best = int(scores[fresh].argmax())
+    score = float(scores[fresh[best]])
     if score <= -1 or (before and before.score >= score):
         return before
     return Match(block[fresh[best]], SEMANTIC, score)

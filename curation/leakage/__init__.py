@@ -10,6 +10,7 @@ from curation.leakage.detect import (
     Piece,
     gather,
     is_removed,
+    is_stock_match,
     pieces,
     remove_leaks,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Piece",
     "gather",
     "is_removed",
+    "is_stock_match",
     "measure_recall",
     "pieces",
     "remove_leaks",

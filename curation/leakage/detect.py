@@ -1,9 +1,10 @@
 """Turns of train that also stand, whole or in part or in other words, in dev or test.
 
 Every user turn, assistant turn and situation text of dev and test is compared with those of train, across
-sources and whoever speaks. Three tests: folded equality (any length), containment of word n-grams (longer
-texts), and cosine of sentence vectors (longer texts). Texts of at most ``generic_words`` folded words are stock
-phrases ("thank you so much"): only equality speaks of them, and they are a class of their own.
+sources and whoever speaks. Three tests: folded equality, containment of word n-grams, and cosine of sentence
+vectors. Texts of at most ``generic_words`` folded words may be stock phrases ("how can I help you today?"): two of
+them match by equality alone, and such a match is a class of its own (generic); one of them matches a longer text
+only as at least half of it; their vectors are not compared.
 """
 
 from collections import Counter, defaultdict
@@ -20,6 +21,7 @@ EXACT, CONTAINED, SEMANTIC = "leakage-exact-v1", "leakage-contained-v1", "leakag
 _RANK = {EXACT: 0, CONTAINED: 1, SEMANTIC: 2}
 SIDE = {"user": "prompt", "assistant": "response", "situation": "situation"}
 MARGIN = 0.02
+STOCK_COVERAGE = 0.5
 GENERIC_POLICIES = ("remove", "strict", "keep")
 Encode = Callable[[Sequence[str]], Vectors]
 
@@ -38,8 +40,13 @@ class LeakageSettings:
         if rule == EXACT:
             return {"fold": FOLD}
         if rule == CONTAINED:
-            return {"share": self.contained_share, "shingle_words": self.shingle_words}
-        return {"cosine": self.semantic_cosine}
+            return {
+                "share": self.contained_share,
+                "shingle_words": self.shingle_words,
+                "generic_words": self.generic_words,
+                "stock_coverage": STOCK_COVERAGE,
+            }
+        return {"cosine": self.semantic_cosine, "generic_words": self.generic_words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A piece of a train record and what it repeats, strongest first; generic if it is a stock phrase."""
+    """A piece of a train record and what it repeats, strongest first; generic if both are one stock phrase."""
 
     piece: Piece
     generic: bool
@@ -127,23 +134,32 @@ class Detector:
     encode: Encode | None
     _by_fold: dict[str, list[Hit]] = field(default_factory=lambda: defaultdict(list), init=False)
     _by_shingle: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list), init=False)
-    _long: list[str] = field(default_factory=list, init=False)
+    _keys: list[str] = field(default_factory=list, init=False)
     _sizes: list[int] = field(default_factory=list, init=False)
+    _stock: list[bool] = field(default_factory=list, init=False)
+    _with_vector: list[int] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         """Index the distinct folded texts; pieces with one folded text are found together."""
         for conversation in by_uid(self.held_out):
             for piece in pieces(conversation):
                 key = equality_key(piece.text)
-                if key not in self._by_fold and not self.is_generic(piece.text):
-                    grams = shingles(key.split(), self.settings.shingle_words)
-                    for gram in grams:
-                        self._by_shingle[gram].append(len(self._long))
-                    self._long.append(key)
-                    self._sizes.append(len(grams))
+                if key not in self._by_fold:
+                    self._add(key)
                 self._by_fold[key].append(Hit(EXACT, 1.0, piece))
         if self.encode:
-            self._vectors = self.encode([self._by_fold[key][0].piece.text for key in self._long])
+            self._vectors = self.encode([self._by_fold[self._keys[j]][0].piece.text for j in self._with_vector])
+
+    def _add(self, key: str) -> None:
+        row = len(self._keys)
+        grams = shingles(key.split(), self.settings.shingle_words)
+        for gram in grams:
+            self._by_shingle[gram].append(row)
+        self._keys.append(key)
+        self._sizes.append(len(grams))
+        self._stock.append(self.is_generic(key))
+        if not self._stock[row]:
+            self._with_vector.append(row)
 
     def is_generic(self, text: str) -> bool:
         """Whether a text is a stock phrase under this detector's settings."""
@@ -157,17 +173,17 @@ class Detector:
             key = equality_key(text)
             if key in self._by_fold:
                 found.hits[text] = self._by_fold[key]
-            elif not self.is_generic(text):
-                scored = self._contained(key)
-                if scored and scored[0][0] >= self.settings.contained_share:
-                    found.hits[text] = self._hits(
-                        CONTAINED, [s for s in scored if s[0] >= self.settings.contained_share]
-                    )
-                    continue
-                if scored:
-                    found.misses[text] = self._hits(CONTAINED, scored[:1])[0]
+                continue
+            stock = self.is_generic(text)
+            scored = self._contained(key, stock)
+            if scored and scored[0][0] >= self.settings.contained_share:
+                found.hits[text] = self._hits(CONTAINED, [s for s in scored if s[0] >= self.settings.contained_share])
+                continue
+            if scored:
+                found.misses[text] = self._hits(CONTAINED, scored[:1])[0]
+            if not stock:
                 rest.append(text)
-        if self.encode and rest and self._long:
+        if self.encode and rest and self._with_vector:
             self._search_vectors(rest, self.encode(rest), found)
         return found
 
@@ -175,7 +191,7 @@ class Detector:
         threshold = self.settings.semantic_cosine
         scored: dict[int, list[tuple[float, int]]] = defaultdict(list)
         for i, j, score in pairs_above(vectors, self._vectors, threshold - MARGIN):
-            scored[i].append((score, j))
+            scored[i].append((score, self._with_vector[j]))
         for i, candidates in scored.items():
             candidates.sort(key=lambda c: (-c[0], c[1]))
             if candidates[0][0] >= threshold:
@@ -185,21 +201,33 @@ class Detector:
                 found.misses.setdefault(texts[i], self._hits(SEMANTIC, candidates[:1])[0])
 
     def _hits(self, rule: str, scored: Iterable[tuple[float, int]]) -> list[Hit]:
-        return [Hit(rule, score, hit.piece) for score, j in scored for hit in self._by_fold[self._long[j]]]
+        return [Hit(rule, score, hit.piece) for score, j in scored for hit in self._by_fold[self._keys[j]]]
 
-    def _contained(self, key: str) -> list[tuple[float, int]]:
+    def _contained(self, key: str, stock: bool) -> list[tuple[float, int]]:
         """Indexed texts by share of the shorter text's n-grams, best first, down to the margin."""
         grams = shingles(key.split(), self.settings.shingle_words)
         shared: Counter[int] = Counter()
         for gram in grams:
             shared.update(self._by_shingle.get(gram, ()))
         floor = self.settings.contained_share - MARGIN
-        scored = [(n / min(len(grams), self._sizes[j]), j) for j, n in shared.items()]
-        return sorted((s for s in scored if s[0] >= floor), key=lambda s: (-s[0], s[1]))
+        scored = []
+        for j, n in shared.items():
+            shorter, longer = sorted((len(grams), self._sizes[j]))
+            if n / shorter < floor or (stock and self._stock[j]):
+                continue
+            if (stock or self._stock[j]) and n / longer < STOCK_COVERAGE:
+                continue
+            scored.append((n / shorter, j))
+        return sorted(scored, key=lambda s: (-s[0], s[1]))
 
     def leaks_of(self, conversations: Sequence[Conversation]) -> dict[str, list[Leak]]:
         """The leaks of each record that has any, by uid, strongest first."""
         return gather(conversations, self.search(p.text for c in conversations for p in pieces(c)), self)
+
+
+def is_stock_match(text: str, hits: Sequence[Hit], settings: LeakageSettings) -> bool:
+    """Whether a text's hits say no more than that two records use one stock phrase."""
+    return hits[0].rule == EXACT and is_generic(text, settings.generic_words)
 
 
 def gather(conversations: Iterable[Conversation], search: Search, detector: Detector) -> dict[str, list[Leak]]:
@@ -207,7 +235,7 @@ def gather(conversations: Iterable[Conversation], search: Search, detector: Dete
     leaks: dict[str, list[Leak]] = {}
     for conversation in conversations:
         found = [
-            Leak(p, detector.is_generic(p.text), search.hits[p.text])
+            Leak(p, is_stock_match(p.text, search.hits[p.text], detector.settings), search.hits[p.text])
             for p in pieces(conversation)
             if p.text in search.hits
         ]

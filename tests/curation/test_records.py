@@ -14,12 +14,14 @@ from curation.records import (
     canonical_json,
     clean_text,
     content_id,
+    distinct_texts,
     identify,
     read_records,
+    text_digest,
     write_origins,
     write_records,
 )
-from tests.curation.making import conversations, numbered, talk
+from tests.curation.making import comment, conversations, numbered, talk
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 any_conversation = st.builds(
@@ -174,3 +176,15 @@ def test_origins_hold_one_row_a_record_whatever_the_order(records, tmp_path_fact
     assert (folder / "a.parquet").read_bytes() == (folder / "b.parquet").read_bytes()
     found = {r["uid"]: (r["file"], r["first_row"]) for r in pq.read_table(folder / "a.parquet").to_pylist()}
     assert found == {c.uid: (o.file, o.first_row) for c, o in rows}
+
+
+def test_distinct_texts_are_those_of_turns_and_situations_each_once_in_one_order(tmp_path):
+    one = [talk("hello", "hello", "bye", situation="My dog died."), comment("hello", "joy")]
+    other = [talk("bye", "My dog died.", "so sad"), talk("", "only an answer")]
+    write_records(numbered(one), tmp_path / "one.parquet")
+    write_records(numbered(other), tmp_path / "other.parquet")
+    texts = distinct_texts([tmp_path / "one.parquet", tmp_path / "other.parquet"])
+    assert texts == distinct_texts([tmp_path / "other.parquet", tmp_path / "one.parquet"])
+    assert texts == sorted({"hello", "bye", "My dog died.", "so sad", "", "only an answer"}, key=text_digest)
+    write_records([], tmp_path / "none.parquet")
+    assert distinct_texts([tmp_path / "none.parquet"]) == []

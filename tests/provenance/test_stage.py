@@ -1,8 +1,11 @@
+import json
+import logging
 import time
 from collections.abc import Callable
 
 import pytest
 
+from pipelines.provenance import stage
 from tests.project import Project
 
 SLOW_STAGE = """
@@ -13,6 +16,7 @@ from pipelines.provenance.stage import execute
 def main(run):
     Path("models/sft").mkdir(parents=True)
     Path("models/sft/adapter").write_text(Path("data.txt").read_text() + str(run.value("sft")))
+    run.record("steps_done", 7)
     Path("running").write_text("")
     while not Path("go").exists():
         time.sleep(0.02)
@@ -64,7 +68,10 @@ def test_an_untouched_run_succeeds_and_leaves_its_record_outside_the_outs(traini
     code, output = run_while(training, lambda: None)
     assert code == 0, output
     assert (training.folder / "models/sft/adapter").exists()
-    assert (training.folder / ".heartwood/runs/sft.json").exists()
+    record = json.loads((training.folder / ".heartwood/runs/sft.json").read_text())
+    assert record["stage"] == "sft"
+    assert record["seconds"] > 0
+    assert record["steps_done"] == 7
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,20 @@ def test_a_param_that_dvc_yaml_does_not_list_cannot_be_read(training: Project) -
     training.write("dvc.yaml", DVC_YAML.replace("    params:\n    - sft\n", ""))
     done = training.dvc("repro", check=False)
     assert "reads params.yaml:sft without listing it" in done.stdout + done.stderr
+
+
+def test_only_the_notice_about_the_absent_kernel_package_is_switched_off(monkeypatch, caplog):
+    for name in ("OMP_WAIT_POLICY", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    monkeypatch.setattr(logger, "filters", [])
+    stage._set_library_switches()
+    logger.warning(
+        "Failed to load CPU gemm_4bit_forward from kernels-community: %s. Please", "No module named 'kernels'"
+    )
+    logger.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
 
 
 def test_stages_refuse_to_run_outside_dvc(training: Project) -> None:
