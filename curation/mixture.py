@@ -15,6 +15,10 @@ from curation.examples import content_digest
 from curation.records import Conversation
 
 REST = "rest"
+OTHER = "(other)"
+# Labels of people's own data can be any text, and a receipt is to hold none.
+_LONGEST_NAME = 40
+_MOST_NAMES = 100
 _DIGITS = Context(prec=40)
 WhenShort = Literal["error", "repeat", "shrink"]
 
@@ -82,11 +86,9 @@ def read_request(asked: Mapping[str, float | str], temperature: float | None = N
     for name, value in sorted(asked.items()):
         if value == REST:
             continue
-        number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
-        if not number or not 0 <= float(value) <= 1:
-            shown = value if number else repr(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise HeartwoodError(
-                f"mix.{name}: {shown}; allowed: a number from 0 to 1, or 'rest'", hint="correct params.yaml or -S"
+                f"mix.{name}: {value!r}; allowed: a number from 0 to 1, or 'rest'", hint="correct params.yaml or -S"
             )
         fixed[name] = Fraction(str(value))
     rest = tuple(sorted(name for name, value in asked.items() if value == REST))
@@ -304,7 +306,8 @@ def receipt(mixture: Mixture, records: Iterable[Conversation], tokens: Mapping[s
     """What was asked for and what came out, as plain JSON: counts, shares and digests, no text.
 
     ``requested`` and ``realised`` are shares in the unit of the mixture, ``shares`` the realised ones in both.
-    ``labels`` counts the emotion labels of a row's record, ``strategies`` those of its completion.
+    ``labels`` counts the emotion labels of a row's record, ``strategies`` those of its completion; names longer than
+    40 characters and those beyond the 100 most common of a source are counted together.
 
     Args:
         records: at least those that the mixture's examples come from.
@@ -343,8 +346,8 @@ def receipt(mixture: Mixture, records: Iterable[Conversation], tokens: Mapping[s
             if by_tokens
             else {}
         ),
-        "labels": {name: dict(sorted(found.items())) for name, found in labels.items()},
-        "strategies": {name: dict(sorted(found.items())) for name, found in strategies.items()},
+        "labels": {name: _as_names(found) for name, found in labels.items()},
+        "strategies": {name: _as_names(found) for name, found in strategies.items()},
         "examples_sha256": content_digest(mixture.examples),
     }
 
@@ -355,6 +358,15 @@ def _root(size: int, temperature: float) -> Fraction:
         return Fraction(size)
     exponent = _DIGITS.divide(_DIGITS.ln(Decimal(size)), Decimal(str(temperature)))
     return Fraction(_DIGITS.exp(exponent))
+
+
+def _as_names(counts: Counter[str]) -> dict[str, int]:
+    """The counts by name; what is too long for a name, or too rare among very many, is counted together."""
+    names = [name for name in counts if len(name) <= _LONGEST_NAME]
+    named = sorted(names, key=lambda name: (-counts[name], name))[:_MOST_NAMES]
+    found = {name: counts[name] for name in sorted(named)}
+    rest = counts.total() - sum(found.values())
+    return {**found, OTHER: rest} if rest else found
 
 
 def _nothing_left(names: Sequence[str]) -> HeartwoodError:

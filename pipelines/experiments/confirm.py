@@ -20,6 +20,7 @@ from curation.records import read_records
 from pipelines.evaluation.prompts import draw_prompts
 from pipelines.evaluation.score import score_model
 from pipelines.experiments.mixtures import (
+    HEAD,
     Contrast,
     ModelValues,
     TrainingRun,
@@ -28,7 +29,7 @@ from pipelines.experiments.mixtures import (
     judge_alone,
     read_runs,
 )
-from pipelines.experiments.runs import git, require_clean_commit, require_plain_name
+from pipelines.experiments.runs import git, list_experiments, require_clean_commit, require_plain_name
 from pipelines.experiments.scores import Scored
 from pipelines.layout import MIXTURE, PROMPTS, SPLIT
 from pipelines.provenance.lineage import write_json
@@ -116,7 +117,13 @@ def confirm(name: str, *, reference: str | None, model: str | None, again: bool,
             not in the cache, or what `choose` raises.
     """
     require_plain_name(name)
+    if name == HEAD:
+        raise HeartwoodError(
+            "HEAD names another commit as soon as the use of test is committed",
+            hint="give it a name that stays: dvc exp run --temp -n NAME, then heartwood confirm NAME",
+        )
     if (known := read_record(name)) is not None:
+        _require_same_run(known, name)
         return known
     require_clean_commit()
     if git("var", "GIT_COMMITTER_IDENT").returncode:
@@ -141,6 +148,17 @@ def confirm(name: str, *, reference: str | None, model: str | None, again: bool,
     write_jsonl([{"run": run, **row} for run, (scored, _) in results.items() for row in scored.ratings], paths[1])
     _commit(paths, f"Test used for {choice.model} of {name} against {choice.reference[0].name} (use {record['use']})")
     return record
+
+
+def _require_same_run(record: Mapping[str, Any], name: str) -> None:
+    """Raise if the name now stands for another run than the one on record."""
+    now = {e.commit for e in list_experiments() if e.name == name}
+    then = next(run["commit"] for run in record["chosen"]["runs"] if run["name"] == name)
+    if now and then not in now:
+        raise HeartwoodError(
+            f"{name!r} was confirmed as commit {then[:12]}, and is now {min(now)[:12]}",
+            hint="rename the experiment (dvc exp rename), then confirm that with --again",
+        )
 
 
 def _revision(run: TrainingRun) -> Outs:

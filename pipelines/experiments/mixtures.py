@@ -5,7 +5,7 @@ fewer than `MIN_SEEDS` the comparison is about those trained models only.
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,10 +31,12 @@ from pipelines.experiments.scores import Scored, difference_of_basis, read_model
 from pipelines.layout import MIXTURE
 from pipelines.provenance.outs import Outs
 from pipelines.provenance.revision import Revision, open_revision
+from pipelines.provenance.stage import look_up
 from pipelines.provenance.verify import read_yaml
 
 MIN_SEEDS = 3
 PROPORTIONAL = "proportional"
+HEAD = "HEAD"
 _NONE = "none"
 # What may differ between runs that are compared: the mixture itself, the seed of training, and what comes after.
 _FREE = ("mix", "report", "compare", "models")
@@ -151,16 +153,24 @@ def read_runs(names: Sequence[str]) -> tuple[list[TrainingRun], dict[str, str]]:
     """The trainings behind these revisions, by default of all experiments and the last commit; and, by name, why a
     revision is left out.
 
+    An experiment whose name stands on several commits is called by name and commit.
+
     Raises:
-        HeartwoodError: a name that is none, or files that this version cannot read.
+        HeartwoodError: a name that is none.
     """
     opened = [open_revision(name) for name in names]
     if not names:
-        opened = [Revision(e.name, e.commit) for e in list_experiments()] + [Revision("HEAD", head())]
+        experiments = list_experiments()
+        times = Counter(e.name for e in experiments)
+        named = {e.commit: e.name if times[e.name] == 1 else f"{e.name}.{e.baseline[:7]}" for e in experiments}
+        opened = [Revision(name, commit) for commit, name in named.items()] + [Revision(HEAD, head())]
     runs: list[TrainingRun] = []
     left_out: dict[str, str] = {}
     for revision in opened:
-        found = _read_run(revision)
+        try:
+            found = _read_run(revision)
+        except HeartwoodError as error:
+            found = str(error)
         if isinstance(found, str):
             left_out[revision.name] = found
         else:
@@ -173,8 +183,10 @@ def _read_run(revision: Revision) -> TrainingRun | str:
     if revision.read("dvc.lock") is None:
         return "has no dvc.lock"
     params, receipt = read_yaml(revision, "params.yaml"), revision.read("reports/mixture.json")
-    if receipt is None or "sft" not in params or "mix" not in params:
+    if receipt is None:
         return "has no mixture"
+    for key in ("sft.seed", "mix.seed", "mix.size", "sources"):
+        look_up(params, key)
     scores = {model: found for model in read_models(revision) if (found := read_scored(revision, model))}
     tuned = {model: found for model, found in scores.items() if found.summary["mixture"] != _NONE}
     if not tuned:
@@ -214,7 +226,7 @@ def build_table(
     chosen = _choose_reference(runs, reference)
     out = dict(left_out)
     groups: dict[str, list[TrainingRun]] = defaultdict(list)
-    for run in sorted(runs, key=lambda r: (r.mixture != chosen.mixture, r is not chosen, r.name == "HEAD", r.name)):
+    for run in sorted(runs, key=lambda r: (r.mixture != chosen.mixture, r is not chosen, r.name == HEAD, r.name)):
         if why := _why_not(run, chosen, groups[run.mixture]):
             out[run.name] = why
         else:
@@ -261,7 +273,7 @@ def build_table(
 def _choose_reference(runs: Sequence[TrainingRun], reference: str | None) -> TrainingRun:
     proportional = next((r for r in runs if r.is_proportional), None)
     if reference is None:
-        return proportional or next((r for r in runs if r.name == "HEAD"), runs[0])
+        return proportional or next((r for r in runs if r.name == HEAD), runs[0])
     named = next((r for r in runs if r.name == reference), None)
     found = named or (proportional if reference == PROPORTIONAL else None)
     if found is None:

@@ -1,6 +1,5 @@
 """Sections of params.yaml for the mixture and the chat that is made of it."""
 
-import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -17,9 +16,9 @@ TEMPERATURES = (0.1, 100)
 def _temperature(value: Any) -> float | None:
     if value == OFF:
         return None
-    number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
-    if not number or not TEMPERATURES[0] <= value <= TEMPERATURES[1]:
-        raise ValueError(f"should be '{OFF}', or a number from {TEMPERATURES[0]} to {TEMPERATURES[1]}")
+    low, high = TEMPERATURES
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"should be '{OFF}', or a number from {low} to {high}")
     return float(value)
 
 

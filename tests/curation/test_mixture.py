@@ -83,7 +83,9 @@ class TestShares:
         assert all(resolved[n] == Fraction(str(v)) for n, v in shares.items() if v != "rest")
         assert list(resolved) == sorted(shares)
 
-    @pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), float("inf"), "0.3", "half", True, None, [0.3]])
+    @pytest.mark.parametrize(
+        "value", [-0.1, 1.01, 10**400, float("nan"), float("inf"), "0.3", "half", True, None, [0.3]]
+    )
     def test_what_is_no_share_is_an_error_that_names_key_value_and_allowed(self, value):
         with pytest.raises(HeartwoodError) as error:
             resolve_shares({"esconv": value, "other": "rest"})
@@ -447,3 +449,14 @@ class TestReceipt:
         _, found = self.made()
         assert "job" not in str(found)
         assert "day" not in str(found)
+
+    def test_labels_that_are_texts_are_counted_together(self):
+        texts = [comment(f"comment {n}", f"label {n}", source="go") for n in range(150)]
+        records = numbered([*texts, comment("ok", "a whole sentence that somebody wrote as a label", source="go")])
+        pool = make_examples(records, "")
+        mixture = take(pool, {"go": 1}, len(pool))
+        labels = receipt(mixture, records, {e["uid"]: (2, 1) for e in pool})["labels"]["go"]
+        assert len(labels) == 101
+        assert labels["(other)"] == 51
+        assert sum(labels.values()) == 151
+        assert not any("sentence" in name for name in labels)

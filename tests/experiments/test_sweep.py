@@ -218,6 +218,7 @@ def test_confirm_uses_test_once_and_git_remembers(swept: Project) -> None:
         (["proportional-1"], "is a run of the reference itself"),
         ([best.name, "--model", "sft-9"], "no tuned model is called 'sft-9'"),
         (["../x"], "is no name of an experiment"),
+        (["HEAD"], "HEAD names another commit as soon as"),
     ):
         refused = heartwood("confirm", *arguments)
         assert refused.exit_code == 1
@@ -246,6 +247,11 @@ def test_confirm_uses_test_once_and_git_remembers(swept: Project) -> None:
     assert swept.run("git", "rev-parse", "HEAD").stdout == commit
     assert f"confirmed: {best.name} against proportional-1" in words(heartwood("mixtures"))
 
+    swept.run("git", "update-ref", best.ref, "HEAD")
+    reused = heartwood("confirm", best.name)
+    assert f"{best.name!r} was confirmed as commit {best.commit[:12]}, and is now {commit[:12]}" in reused.stderr
+    swept.run("git", "update-ref", best.ref, best.commit)
+
 
 def test_a_second_choice_needs_to_be_asked_for_even_where_the_record_was_deleted(swept: Project) -> None:
     other = next(
@@ -265,6 +271,24 @@ def test_a_second_choice_needs_to_be_asked_for_even_where_the_record_was_deleted
     record = json.loads(heartwood("confirm", other.name, "--again", "--json").stdout)
     assert record["use"] == 2
     assert "test had been used 1 times before" in words(heartwood("confirm", other.name))
+
+
+def test_what_cannot_be_read_is_left_out_and_one_name_on_two_commits_stays_two_runs(swept: Project) -> None:
+    before = json.loads(heartwood("mixtures", "--json").stdout)
+    first = run_experiment("twice", ["mix.esconv=0.45"])
+    swept.write("note", "x")
+    swept.commit()
+    second = run_experiment("twice", ["mix.esconv=0.45", "sft.seed=1"])
+    swept.run("git", "checkout", "-q", second.commit)
+    swept.write("reports/eq/sft-100.json", "[]")
+    swept.commit("broken")
+    swept.run("git", "update-ref", f"refs/exps/{'0' * 2}/{'1' * 38}/broken", "HEAD")
+    swept.run("git", "checkout", "-q", "-f", "main")
+    after = json.loads(heartwood("mixtures", "--json").stdout)
+    assert "are not in a form that this version reads" in after["left_out"]["broken"]
+    assert len(after["mixtures"]) == len(before["mixtures"]) + 1
+    names = {f"twice.{e.baseline[:7]}" for e in (first, second)}
+    assert next(set(m["runs"]) for m in after["mixtures"] if m["requested"]["esconv"] == 0.45) == names
 
 
 def test_uncommitted_changes_and_missing_models_are_refused_before_a_reply(swept: Project) -> None:

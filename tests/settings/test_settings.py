@@ -340,6 +340,7 @@ class TestMix:
             ("temperature", "1"),
             ("temperature", None),
             ("temperature", True),
+            ("temperature", 10**400),
         ],
     )
     def test_settings_are_strict(self, key, value):
