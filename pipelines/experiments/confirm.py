@@ -19,6 +19,7 @@ from curation.jsonl import write_jsonl
 from curation.records import read_records
 from pipelines.evaluation.prompts import draw_prompts
 from pipelines.evaluation.score import score_model
+from pipelines.experiments.mixture_table import say_p
 from pipelines.experiments.mixtures import (
     HEAD,
     Contrast,
@@ -133,7 +134,7 @@ def confirm(name: str, *, reference: str | None, model: str | None, again: bool,
     before = uses()
     if before and not again:
         raise HeartwoodError(
-            f"test has been used {len(before)} times already ({', '.join(before)}): a choice among results on test is"
+            f"test has been used {_times(len(before))} already ({', '.join(before)}): a choice among results on test is"
             " no result either",
             hint="keep to what was confirmed; --again uses test once more, and the record says that it was not fresh",
         )
@@ -301,9 +302,13 @@ def sentence(record: Mapping[str, Any]) -> str:
         c = record[f"on_{where}"]
         about = "" if c["scope"] == "mixtures" else f" ({c['scope']})"
         said.append(
-            f"on {where} {c['difference']:+.3f} (95 % interval {c['low']:+.3f} to {c['high']:+.3f}, p {c['p']:.3f}),"
+            f"on {where} {c['difference']:+.3f} (95 % interval {c['low']:+.3f} to {c['high']:+.3f}, p {say_p(c['p'])}),"
             f" {c['outcome']}{about}"
         )
-    fresh = "" if record["use"] == 1 else f"; test had been used {record['use'] - 1} times before"
+    fresh = "" if record["use"] == 1 else f"; test had been used {_times(record['use'] - 1)} before"
     against = record["reference"]["runs"][0]["name"]
     return f"{record['name']} against {against}, {record['model']}: {said[0]}; {said[1]}{fresh}"
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"

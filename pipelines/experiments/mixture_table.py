@@ -20,9 +20,7 @@ def print_mixtures(console: Console, found: Mixtures, confirmed: Sequence[str] =
     """
     _print_legend(console, found)
     for model, interval in found.base.items():
-        console.print(
-            f"{model} (no mixture): index {interval.mean:.3f}, 95 % interval {interval.low:.3f} to {interval.high:.3f}"
-        )
+        console.print(f"{model} (no mixture): index {interval.mean:.3f} ± {interval.high - interval.mean:.3f}")
     for model in found.rows[0].cells:
         console.print()
         _print_model(console, found, model)
@@ -57,9 +55,9 @@ def _print_legend(console: Console, found: Mixtures) -> None:
 def _print_model(console: Console, found: Mixtures, model: str) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(model)
-    for heading in ("index", "seeds sd", "degen.", "difference", "95 % interval", "Holm p"):
+    for heading in ("index", "seeds sd", "degen.", "difference", "Holm p"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", overflow="fold")
     for row in found.rows:
         cell = row.cells[model]
         table.add_row(*_cells(row, cell))
@@ -67,12 +65,19 @@ def _print_model(console: Console, found: Mixtures, model: str) -> None:
 
 
 def _cells(row: MixtureRow, cell: Cell) -> list[str]:
+    interval = cell.interval
+    index = f"{interval.mean:.3f} ± {interval.high - interval.mean:.3f}"
     spread = f"{cell.sd_seeds:.3f}" if cell.sd_seeds is not None else "-"
-    start = [row.letter, f"{cell.interval.mean:.3f}", spread, f"{100 * cell.degenerate_rate:.1f} %"]
+    start = [row.letter, index, spread, f"{100 * cell.degenerate_rate:.1f} %"]
     c = cell.contrast
     if c is None:
-        return [*start, "", "", "", "reference"]
-    return [*start, f"{c.difference:+.3f}", f"{c.low:+.3f} to {c.high:+.3f}", f"{c.p_holm:.3f}", _verdict(c)]
+        return [*start, "", "", "reference"]
+    return [*start, f"{c.difference:+.3f} ± {c.high - c.difference:.3f}", say_p(c.p_holm), _verdict(c)]
+
+
+def say_p(value: float) -> str:
+    """A p value with three digits."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _verdict(contrast: Contrast) -> str:
@@ -87,7 +92,10 @@ def sentences(found: Mixtures) -> list[str]:
     contrasts = [c.contrast for row in found.rows for c in row.cells.values() if c.contrast]
     about_mixtures = [c for c in contrasts if c.scope == "mixtures"]
     if contrasts:
-        said.append(f"Holm over all {len(contrasts)} differences of this table; prompts are paired.")
+        said.append(
+            f"± is half a 95 % interval: of an index over prompts, of a difference over paired prompts and, where both"
+            f" sides have {MIN_SEEDS} training seeds, over those. Holm over all {len(contrasts)} differences."
+        )
     if about_mixtures:
         prompts, seeds = (
             sum(values) / len(about_mixtures)
@@ -102,7 +110,7 @@ def sentences(found: Mixtures) -> list[str]:
         )
     if len(about_mixtures) < len(contrasts):
         said.append(
-            f"Where it says `models only`, a side has fewer than {MIN_SEEDS} training seeds: nothing is said about the"
+            f"Where a verdict is about models only, a side has fewer than {MIN_SEEDS} training seeds: nothing is said about the"
             " mixtures, since two trainings of one mixture differ as well."
         )
     if found.missing_baseline:

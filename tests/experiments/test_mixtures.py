@@ -123,7 +123,7 @@ def test_p_values_are_adjusted_over_the_whole_table():
     smallest = min(contrasts, key=lambda c: c.p)
     assert smallest.p_holm == pytest.approx(min(1, 6 * smallest.p))
     assert all(c.p_holm >= c.p for c in contrasts)
-    assert any("Holm over all 6" in s for s in sentences(found))
+    assert any("Holm over all 6 differences" in s for s in sentences(found))
 
 
 def test_a_degenerate_rate_that_rose_is_no_improvement():

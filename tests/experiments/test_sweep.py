@@ -265,12 +265,12 @@ def test_a_second_choice_needs_to_be_asked_for_even_where_the_record_was_deleted
     swept.commit("forget it")
     refused = heartwood("confirm", other.name)
     assert refused.exit_code == 1
-    assert "test has been used 1 times already" in refused.stderr
+    assert "test has been used once already" in refused.stderr
     assert "--again" in refused.stderr
     assert not Path("reports/confirmed").exists()
     record = json.loads(heartwood("confirm", other.name, "--again", "--json").stdout)
     assert record["use"] == 2
-    assert "test had been used 1 times before" in words(heartwood("confirm", other.name))
+    assert "test had been used once before" in words(heartwood("confirm", other.name))
 
 
 def test_what_cannot_be_read_is_left_out_and_one_name_on_two_commits_stays_two_runs(swept: Project) -> None:
