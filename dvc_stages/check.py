@@ -39,6 +39,11 @@ def main(run: Run) -> None:
     prompts = {equality_key(m["content"]) for p in read_jsonl(PROMPTS) for m in p["messages"] if m["role"] == "user"}
     repeated = [c.uid for c in records if prompts & {equality_key(p.text) for p in pieces(c)}]
     rows = {name: sum(e["source"] == name for e in examples) for name in receipt["rows"]}
+    if receipt.get("unit") != settings.unit:
+        raise HeartwoodError(
+            f"{REPORTS / 'mixture.json'} is of a mixture by {receipt.get('unit')}, mix.unit is {settings.unit}",
+            hint="run `dvc repro mix`",
+        )
     in_tokens = settings.unit == "tokens"
     sizes = receipt["available_tokens" if in_tokens else "available"]
     shares = resolve_shares(asked, settings.temperature, sizes)
