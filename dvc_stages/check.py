@@ -1,23 +1,31 @@
 """The finished mixture once more: no text of dev, test or prompts in it, the shares as asked, its suite."""
 
+from fractions import Fraction
+from pathlib import Path
+
 from curation.embedding import VectorTable
 from curation.errors import HeartwoodError
 from curation.expectations import example_frame, require, validate_table
 from curation.jsonl import read_jsonl
 from curation.leakage import Detector, LeakageSettings, pieces
 from curation.leakage.residual import records_of, residual_leaks
-from curation.mixture import resolve_shares
+from curation.mixture import require_token_shares, resolve_shares
 from curation.records import read_records
 from curation.text import equality_key
-from pipelines.layout import CLEAN, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
+from pipelines.layout import BASE, CLEAN, DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
+from pipelines.provenance.graph import require_independent
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams, SourceParams
 from pipelines.settings.mixture import ChatParams, parse_mix
+from pipelines.sft.base import read_pointer, tokenizer_of
+from pipelines.sft.tokens import count_tokens
 
 
 def main(run: Run) -> None:
     """Write ``reports/check.json``; training depends on it."""
+    judged_on = [SPLIT["dev"], SPLIT["test"], DEV_EXAMPLES, PROMPTS]
+    require_independent(judged_on, of="mix", params="mix", root=Path.cwd())
     leakage = run.section("leakage", LeakageParams)
     sources = run.entries("sources", SourceParams)
     settings, asked = parse_mix(run.value("mix"), sources)
@@ -31,10 +39,27 @@ def main(run: Run) -> None:
     prompts = {equality_key(m["content"]) for p in read_jsonl(PROMPTS) for m in p["messages"] if m["role"] == "user"}
     repeated = [c.uid for c in records if prompts & {equality_key(p.text) for p in pieces(c)}]
     rows = {name: sum(e["source"] == name for e in examples) for name in receipt["rows"]}
+    if receipt.get("unit") != settings.unit:
+        raise HeartwoodError(
+            f"{REPORTS / 'mixture.json'} is of a mixture by {receipt.get('unit')}, mix.unit is {settings.unit}",
+            hint="run `dvc repro mix`",
+        )
+    in_tokens = settings.unit == "tokens"
+    sizes = receipt["available_tokens" if in_tokens else "available"]
+    shares = resolve_shares(asked, settings.temperature, sizes)
+    if in_tokens:
+        counts = count_tokens(tokenizer_of(read_pointer(BASE)), examples)
+        require_token_shares(
+            {name: sum(counts[e["uid"]][1] for e in examples if e["source"] == name) for name in rows},
+            shares,
+            sources=sum(1 for n in rows.values() if n),
+            largest=receipt["largest_example_tokens"],
+        )
+        shares = {name: Fraction(n, len(examples)) for name, n in rows.items()}
     expected = {
         "size": receipt["size"] if settings.when_short == "shrink" else settings.size,
         "sources": sorted(sources),
-        "shares": {name: float(share) for name, share in resolve_shares(asked).items()},
+        "shares": {name: float(share) for name, share in shares.items()},
         "rows": receipt["rows"],
     }
     suite = validate_table("mixture", example_frame(examples), expected)
@@ -46,6 +71,7 @@ def main(run: Run) -> None:
             "residual_leaks": len(residual.leaking),
             "records_with_stock_phrases_of_dev_or_test": len(residual.stock_phrases),
             "records_with_evaluation_prompts": len(repeated),
+            "independent_of_the_mixture": [path.as_posix() for path in judged_on],
             "rows": rows,
             "suite": suite.as_dict(),
         },

@@ -1,6 +1,7 @@
 """One checkpoint: QLoRA on the mixture in file order, from the base or on from an earlier checkpoint."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from curation.jsonl import read_jsonl
@@ -41,6 +42,7 @@ def main(run: Run) -> None:
         parent=parent,
     )
     lineage["consumed"] = result.consumed.uids_sha256
+    lineage["consumed_rows"] = asdict(result.consumed)
     write_json(out / "lineage.json", lineage)
     curve = [
         {"step": s.step, "loss": round(s.loss, 6), "learning_rate": s.learning_rate, "tokens": s.supervised_tokens}

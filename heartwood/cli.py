@@ -8,10 +8,13 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from curation.errors import HeartwoodError
+from heartwood.confirm import confirm
 from heartwood.dedup import dedup
+from heartwood.diff import diff
 from heartwood.explain import explain
 from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
+from heartwood.mixtures import mixtures
 from heartwood.models import models
 from heartwood.scores import scores
 from heartwood.verify import verify
@@ -45,7 +48,7 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 
 
 COMMANDS = {"leaks": ManyFiles}
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow)
+VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff, mixtures, confirm)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 

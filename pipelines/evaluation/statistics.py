@@ -10,7 +10,7 @@ scipy is imported inside the functions that need it.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ Verdict = Literal["improved", "worse", "inconclusive"]
 
 _Floats = npt.NDArray[np.float64]
 _DRAWS_AT_ONCE = 500
+_ROUNDING = 1e-9
 _PAIR_HINT = "score both models on the same prompts (dvc repro), then compare again"
 
 
@@ -69,6 +70,41 @@ class PairedComparison:
     up: int
     down: int
     same: int
+    mde: float
+
+
+class Bounded(Protocol):
+    """Anything with an interval of a difference."""
+
+    @property
+    def low(self) -> float: ...  # noqa: D102
+
+    @property
+    def high(self) -> float: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class CrossedComparison:
+    """What treatment ``b`` is against ``a``, each trained several times, all runs on the same ``n`` items.
+
+    ``runs_a`` and ``runs_b`` count the runs, ``se_items`` and ``se_runs`` are what the choice of items and that of
+    runs each contribute to the standard error ``se`` of the difference ``b - a``; ``df`` are its degrees of freedom,
+    ``p`` the two-sided t p, ``mde`` the smallest detectable difference.
+    """
+
+    n: int
+    runs_a: int
+    runs_b: int
+    mean_a: float
+    mean_b: float
+    difference: float
+    se_items: float
+    se_runs: float
+    se: float
+    df: float
+    low: float
+    high: float
+    p: float
     mde: float
 
 
@@ -122,6 +158,62 @@ def paired_comparison(
     )
 
 
+def crossed_comparison(
+    a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]], level: float = 0.95
+) -> CrossedComparison:
+    """Compares ``b`` with ``a``, each a list of runs that map item id to value, for other items *and* other runs.
+
+    Items are paired, runs are not. The variance of the difference is that of the mean difference over items plus that
+    of each side's mean over its runs (Clark 1973, J. Verb. Learn. Verb. Behav. 12: items and runs are both random);
+    the noise of a run on an item enters both, so the sum errs on the careful side. Degrees of freedom by Welch and
+    Satterthwaite. Only items that every run has are used.
+
+    Raises `HeartwoodError` for fewer than two runs a side, fewer than two common items, NaN or infinity.
+    """
+    from scipy import stats
+
+    if min(len(a), len(b)) < 2:
+        raise HeartwoodError(
+            f"{len(a)} and {len(b)} runs: how much runs differ needs at least 2 a side", hint="train with more seeds"
+        )
+    ids = sorted(set.intersection(*(set(run) for run in (*a, *b))))
+    if len(ids) < 2:
+        raise HeartwoodError(f"the runs have {len(ids)} items in common, at least 2 are needed", hint=_PAIR_HINT)
+    values_a, values_b = (
+        np.stack([_finite([run[i] for i in ids], f"run {n}") for n, run in enumerate(side)]) for side in (a, b)
+    )
+    n = len(ids)
+    by_item = values_b.mean(axis=0) - values_a.mean(axis=0)
+    parts = [
+        (float(by_item.var(ddof=1)) / n, n - 1),
+        *((float(v.mean(axis=1).var(ddof=1)) / len(v), len(v) - 1) for v in (values_a, values_b)),
+    ]
+    variance = sum(v for v, _ in parts)
+    difference = float(by_item.mean())
+    # Ratings have six decimals: below that there is rounding alone.
+    flat = variance < _ROUNDING**2
+    df = float(n - 1) if flat else variance**2 / sum(v**2 / f for v, f in parts)
+    se = 0.0 if flat else math.sqrt(variance)
+    half = float(stats.t.ppf((1 + level) / 2, df)) * se
+    p = float(abs(difference) < _ROUNDING) if flat else 2 * float(stats.t.sf(abs(difference) / se, df))
+    return CrossedComparison(
+        n=n,
+        runs_a=len(a),
+        runs_b=len(b),
+        mean_a=float(values_a.mean()),
+        mean_b=float(values_b.mean()),
+        difference=difference,
+        se_items=math.sqrt(parts[0][0]),
+        se_runs=math.sqrt(parts[1][0] + parts[2][0]),
+        se=se,
+        df=df,
+        low=difference - half,
+        high=difference + half,
+        p=p,
+        mde=_detectable(se, df, ALPHA, POWER),
+    )
+
+
 def sign_flip_p(differences: Sequence[float] | _Floats, seed: int) -> tuple[float, Literal["exact", "monte-carlo"]]:
     """Two-sided p of the mean difference under random signs, and how it was found.
 
@@ -152,15 +244,18 @@ def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float 
     ``sd`` is the standard deviation of the ``n`` differences; the result has its units (0 if ``sd`` is 0). Solved on
     the noncentral t distribution.
     """
-    from scipy import optimize, stats
-
     if n < 2 or not math.isfinite(sd) or sd < 0:
         raise HeartwoodError(
             f"no detectable difference for n={n}, sd={sd}", hint="give at least 2 items and a finite standard deviation"
         )
-    if sd == 0:
+    return _detectable(sd / math.sqrt(n), n - 1, alpha, power)
+
+
+def _detectable(se: float, freedom: float, alpha: float, power: float) -> float:
+    from scipy import optimize, stats
+
+    if se == 0:
         return 0.0
-    freedom = n - 1
     critical = float(stats.t.ppf(1 - alpha / 2, freedom))
 
     def shortfall(noncentrality: float) -> float:
@@ -169,7 +264,7 @@ def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float 
         return float(above + np.nan_to_num(below)) - power
 
     upper = 2 * critical + 10.0
-    return float(optimize.brentq(shortfall, 0.0, upper, xtol=1e-10)) * sd / math.sqrt(n)
+    return float(optimize.brentq(shortfall, 0.0, upper, xtol=1e-10)) * se
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -202,7 +297,16 @@ def rate_rose(a: Sequence[bool], b: Sequence[bool]) -> bool:
     return sum(b) > sum(a) and mcnemar_p(a, b) < ALPHA
 
 
-def verdict(comparison: PairedComparison, p_adjusted: float, degenerate_rose: bool) -> Verdict:
+def rates_rose(a: Sequence[float] | _Floats, b: Sequence[float] | _Floats, seed: int) -> bool:
+    """Whether rates by item (means of yes/no outcomes over runs) are significantly higher in ``b``, items paired.
+
+    The sign-flip test under `ALPHA`; for single outcomes it is McNemar's.
+    """
+    differences = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
+    return float(differences.sum()) > 0 and sign_flip_p(differences, seed)[0] < ALPHA
+
+
+def verdict(comparison: Bounded, p_adjusted: float, degenerate_rose: bool) -> Verdict:
     """``improved``, ``worse`` or ``inconclusive`` for ``b`` against ``a``.
 
     A direction needs an interval that excludes 0 and an adjusted p under `ALPHA`. A model whose rate of degenerate

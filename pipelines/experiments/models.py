@@ -1,62 +1,65 @@
 """The experiments ``base``, ``sft-100`` and ``sft-150``: one revision a model, so that ``dvc metrics diff`` can
 compare models."""
 
-import os
-import subprocess
-import sys
+import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from curation.errors import HeartwoodError
+from pipelines.experiments.runs import (
+    TAGS,
+    drop_older,
+    head,
+    plain_name,
+    require_clean_commit,
+    require_free_name,
+    require_same_result,
+    require_tag_part,
+    run_experiment,
+    tag_result,
+)
+from pipelines.provenance.revision import open_revision
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def make_model_experiments(models: Sequence[str], mixture: str | None = None) -> list[str]:
+    """One experiment a model, run in a copy (``--temp``), so the workspace stays as it is; each is tagged
+    ``eq/<mixture>/<model>``.
 
+    Everything that can be refused is refused before the first run.
 
-def _dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # Stages call `python`: let it be this one, also where the environment is not activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
+    Args:
+        mixture: its name in the tags; by default made of its shares.
 
-
-def require_clean_commit() -> None:
-    """Raise unless every tracked file is as committed, so that nothing uncommitted enters an experiment."""
-    if changed := _run("git", "status", "--porcelain", "--untracked-files=no").stdout.split("\n")[0]:
-        raise HeartwoodError(
-            f"the working tree differs from the last commit ({changed.strip()} is the first)",
-            hint="commit (git add -A && git commit) or restore (git checkout -- . && dvc checkout), then try again",
-        )
-
-
-def require_free_name(name: str) -> None:
-    """Raise if a tag or branch has this name: DVC would silently take it instead of the experiment."""
-    for kind, ref in (("tag", f"refs/tags/{name}"), ("branch", f"refs/heads/{name}")):
-        if _run("git", "rev-parse", "--verify", "--quiet", ref).returncode == 0:
-            raise HeartwoodError(
-                f"{name!r} is already a {kind}; `dvc metrics diff {name} ...` would read that {kind}",
-                hint=f"rename it, e.g. git {kind} ... or use tags of the form eq/<mixture>/<model>",
-            )
-
-
-def make_model_experiments(models: Sequence[str]) -> None:
-    """One experiment a model, run in a copy (``--temp``), so the workspace stays as it is.
+    Returns:
+        The tags.
 
     Raises:
-        HeartwoodError: uncommitted changes, a name that is taken, or a failed run.
+        HeartwoodError: uncommitted changes, no scores in the last commit, a name that is taken, a tag that holds
+            another result, or a failed run.
     """
     require_clean_commit()
-    for name in models:
-        require_free_name(name)
-    existing = _dvc("exp", "list", "--name-only").stdout.split()
-    for name in models:
-        if name in existing:
-            _dvc("exp", "remove", name)
-        done = _dvc("exp", "run", "--temp", "-n", name, "-S", f"report.model={name}")
-        if done.returncode:
-            output = (done.stderr or done.stdout).strip()
+    commit = head()
+    name = mixture if mixture is not None else _name_of_mixture(commit)
+    require_tag_part(name)
+    for model in models:
+        require_free_name(model)
+        if open_revision(commit).read(f"reports/eq/{model}.json") is None:
             raise HeartwoodError(
-                f"`dvc exp run --temp -n {name} -S report.model={name}` failed:\n{output}",
-                hint="run `dvc repro` and commit dvc.lock first",
+                f"reports/eq/{model}.json is not in the last commit", hint="run `dvc repro` and commit its results"
             )
+        require_same_result(f"{TAGS}/{name}/{model}", commit, [f"reports/eq/{model}.json"])
+    tags = []
+    for model in models:
+        made = run_experiment(model, [f"report.model={model}"])
+        tags.append(tag_result(name, model, made.commit))
+        drop_older(model)
+    return tags
+
+
+def _name_of_mixture(commit: str) -> str:
+    data = open_revision(commit).read("reports/mixture.json")
+    if data is None:
+        raise HeartwoodError(
+            "reports/mixture.json is not in the last commit", hint="run `dvc repro` and commit its results"
+        )
+    receipt = json.loads(data)
+    return plain_name(receipt["requested"], unit=receipt.get("unit", "examples"))

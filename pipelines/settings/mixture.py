@@ -1,10 +1,25 @@
 """Sections of params.yaml for the mixture and the chat that is made of it."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator
 
 from curation.errors import HeartwoodError
-from pipelines.settings.strict import Count, Section, Seed, parse_section
+from pipelines.settings.strict import Section, Seed, parse_section
+
+OFF = "none"
+MAX_SIZE = 10_000_000
+TEMPERATURES = (0.1, 100)
+
+
+def _temperature(value: Any) -> float | None:
+    if value == OFF:
+        return None
+    low, high = TEMPERATURES
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"should be '{OFF}', or a number from {low} to {high}")
+    return float(value)
 
 
 class ChatParams(Section):
@@ -14,11 +29,17 @@ class ChatParams(Section):
 
 
 class MixSettings(Section):
-    """The reserved keys of ``mix``; every other key is a source with its share."""
+    """The reserved keys of ``mix``; every other key is a source with its share.
 
-    size: Count
+    ``size`` counts rows, also where shares are shares of supervised tokens (``unit: tokens``), so that steps stay
+    comparable. ``temperature`` divides the rest by size^(1/temperature); ``none`` (here None) divides it equally.
+    """
+
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
     seed: Seed
     when_short: Literal["error", "repeat", "shrink"]
+    unit: Literal["examples", "tokens"]
+    temperature: Annotated[float | None, PlainValidator(_temperature)]
 
 
 def parse_mix(section: Any, sources: Iterable[str]) -> tuple[MixSettings, dict[str, float | str]]:

@@ -21,6 +21,7 @@ POINTER_SCHEME = "base-v1"
 POINTER_FILE = "base.json"
 
 _LOADED_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt")
+_WEIGHTS = ".safetensors"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SAMPLE_CHAT = [
     {"role": "system", "content": "Listen first."},
@@ -144,17 +145,31 @@ def locate(pointer: BasePointer, *, root: Path = Path()) -> Path:
     Raises HeartwoodError when a file is missing, new or changed: names the file, expected and found sha256.
     """
     folder = _folder(pointer.name, pointer.revision, root)
-    found = _hash_files(folder)
+    _check_files(pointer, folder, _hash_files(folder), pointer.files)
+    return folder
+
+
+def tokenizer_of(pointer: BasePointer, *, root: Path = Path()) -> Any:
+    """The tokenizer of a pointer's base, after re-hashing every file but the weights, which it does not read.
+
+    Raises HeartwoodError as ``locate`` does.
+    """
+    folder = _folder(pointer.name, pointer.revision, root)
+    expected = {name: digest for name, digest in pointer.files.items() if not name.endswith(_WEIGHTS)}
+    _check_files(pointer, folder, _hash_files(folder, weights=False), expected)
+    return load_tokenizer(folder, pointer.pad_token)
+
+
+def _check_files(pointer: BasePointer, folder: Path, found: dict[str, str], expected: dict[str, str]) -> None:
     hint = "restore the file (dvc checkout, git checkout), or accept the new base with: dvc repro base"
-    for path in sorted(set(pointer.files) | set(found)):
-        expected_digest, found_digest = pointer.files.get(path), found.get(path)
+    for path in sorted({*expected, *found}):
+        expected_digest, found_digest = expected.get(path), found.get(path)
         if expected_digest != found_digest:
             raise HeartwoodError(
                 f"base model {pointer.name} is not the one that was resolved: {folder / path}: "
                 f"expected {expected_digest or 'no such file'}, found {found_digest or 'no such file'}",
                 hint=hint,
             )
-    return folder
 
 
 def load_tokenizer(folder: Path, pad_token: str | None = None) -> Any:
@@ -205,12 +220,14 @@ def _folder(name: str, revision: str | None, root: Path) -> Path:
     return Path(path)
 
 
-def _hash_files(folder: Path) -> dict[str, str]:
+def _hash_files(folder: Path, *, weights: bool = True) -> dict[str, str]:
+    """Sha256 by name of the files that loading may read, with or without the weights."""
     paths = {path for pattern in _LOADED_FILES for path in folder.glob(pattern) if path.is_file()}
     digests = {}
     for path in sorted(paths):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        if weights or path.suffix != _WEIGHTS:
+            with path.open("rb") as file:
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
 

@@ -95,7 +95,8 @@ class Consumed:
 
     ``first_row`` and ``next_row`` count from the start of the first pass over the mixture and go on past its
     end (row ``next_row % mixture_rows`` is next). ``rows`` were trained on, ``too_long`` were passed over,
-    ``truncated`` lost their oldest turns. ``epochs_by_source`` is rows trained on by rows in the mixture.
+    ``truncated`` lost their oldest turns. ``rows_by_source`` and ``supervised_tokens_by_source`` count what was
+    trained on, ``epochs_by_source`` is rows trained on by rows in the mixture.
     ``uids_sha256`` is over the newline-joined uids trained on, in order.
     """
 
@@ -103,6 +104,8 @@ class Consumed:
     next_row: int
     rows: int
     mixture_rows: int
+    rows_by_source: dict[str, int]
+    supervised_tokens_by_source: dict[str, int]
     epochs_by_source: dict[str, float]
     uids_sha256: str
     too_long: int
@@ -178,6 +181,7 @@ def select_rows(tokenizer: Any, rows: Sequence[Mapping[str, Any]], skip: int, co
     encoded: list[Encoded] = []
     uids: list[str] = []
     sources: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
     position, too_long = skip, 0
     while len(encoded) < count:
         row = rows[position % len(rows)]
@@ -194,12 +198,15 @@ def select_rows(tokenizer: Any, rows: Sequence[Mapping[str, Any]], skip: int, co
             continue
         uids.append(str(row["uid"]))
         sources[str(row["source"])] += 1
+        tokens[str(row["source"])] += sum(encoded[-1].completion_mask)
     in_mixture = Counter(str(row["source"]) for row in rows)
     consumed = Consumed(
         first_row=skip,
         next_row=position,
         rows=count,
         mixture_rows=len(rows),
+        rows_by_source={name: sources[name] for name in sorted(in_mixture)},
+        supervised_tokens_by_source={name: tokens[name] for name in sorted(in_mixture)},
         epochs_by_source={name: round(sources[name] / size, 6) for name, size in sorted(in_mixture.items())},
         uids_sha256=hashlib.sha256("\n".join(uids).encode()).hexdigest(),
         too_long=too_long,

@@ -1,12 +1,27 @@
+import zlib
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import HeartwoodError
-from curation.mixture import allocate, draw_order, interleave, mix, resolve_shares
+from curation.examples import content_digest, make_examples
+from curation.mixture import (
+    allocate,
+    draw_order,
+    interleave,
+    mix,
+    read_request,
+    receipt,
+    require_token_shares,
+    resolve_shares,
+)
+from curation.records import Turn
+from tests.curation.making import comment, numbered, talk
 
 DEFAULTS = {"empathetic_dialogues": "rest", "esconv": 0.3, "goemotions": 0.2}
 
@@ -23,8 +38,22 @@ def drawn(mixture, source):
     return [e["uid"] for e in mixture.examples if e["source"] == source]
 
 
-def take(pool, shares, size, seed=0, when_short="error"):
-    return mix(pool, resolve_shares(shares), size=size, seed=seed, when_short=when_short)
+def take(pool, shares, size, seed=0, when_short="error", temperature=None, weights=None):
+    request = read_request(shares, temperature)
+    return mix(pool, request, size=size, seed=seed, when_short=when_short, weights=weights)
+
+
+def weighed(pool, *lightest_and_heaviest):
+    """Supervised tokens that differ from row to row, the same for the same uid."""
+    low, high = lightest_and_heaviest
+    return {e["uid"]: low + zlib.crc32(e["uid"].encode()) % (high - low + 1) for e in pool}
+
+
+def tokens_of(mixture, weights):
+    found = dict.fromkeys(mixture.rows, 0)
+    for e in mixture.examples:
+        found[e["source"]] += weights[e["uid"]]
+    return found
 
 
 # Shares in hundredths that sum to at most 1; the first source takes the rest.
@@ -54,7 +83,9 @@ class TestShares:
         assert all(resolved[n] == Fraction(str(v)) for n, v in shares.items() if v != "rest")
         assert list(resolved) == sorted(shares)
 
-    @pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), float("inf"), "0.3", "half", True, None, [0.3]])
+    @pytest.mark.parametrize(
+        "value", [-0.1, 1.01, 10**400, float("nan"), float("inf"), "0.3", "half", True, None, [0.3]]
+    )
     def test_what_is_no_share_is_an_error_that_names_key_value_and_allowed(self, value):
         with pytest.raises(HeartwoodError) as error:
             resolve_shares({"esconv": value, "other": "rest"})
@@ -223,3 +254,209 @@ class TestShort:
         shares = {"a": "rest" if share < 1 else 0, "b": share}
         with pytest.raises(HeartwoodError, match="no examples are left after curation for b"):
             take(examples(a=100), shares, 40, when_short=when_short)
+
+    @pytest.mark.parametrize("when_short", ["error", "shrink"])
+    def test_a_size_far_beyond_the_data_is_decided_at_once(self, when_short):
+        shares = {"a": "rest", "b": 0.3}
+        if when_short == "error":
+            with pytest.raises(HeartwoodError, match=r"mix\.a: a share of 0\.7 of 10000000 rows needs 7000000"):
+                take(self.pool, shares, 10**7)
+        else:
+            found = take(self.pool, shares, 10**7, when_short="shrink")
+            assert found == take(self.pool, shares, len(found.examples))
+
+    def test_shrink_never_gives_more_than_asked_for(self):
+        # Hamilton's method is not monotone: 10 rows take 2 of c, 11 rows only 1 (the Alabama paradox).
+        pool = examples(a=100, b=100, c=1)
+        shares = {"a": 0.43, "b": 0.43, "c": 0.14}
+        assert [allocate(resolve_shares(shares), n)["c"] for n in (10, 11)] == [2, 1]
+        for size in range(1, 40):
+            assert len(take(pool, shares, size, when_short="shrink").examples) <= size
+
+
+class TestTemperature:
+    sizes = {"a": 800, "b": 150, "c": 50}  # noqa: RUF012
+
+    def test_one_is_proportional_and_exact(self):
+        asked = dict.fromkeys("abc", "rest")
+        assert resolve_shares(asked, 1.0, self.sizes) == {n: Fraction(k, 1000) for n, k in self.sizes.items()}
+
+    def test_two_is_the_square_root(self):
+        found = resolve_shares(dict.fromkeys("ab", "rest"), 2.0, {"a": 900, "b": 100})
+        assert {n: float(v) for n, v in found.items()} == pytest.approx({"a": 0.75, "b": 0.25}, abs=1e-15)
+
+    @given(st.floats(0.1, 100), st.lists(st.integers(1, 10**6), min_size=2, max_size=4))
+    def test_it_divides_what_the_numbers_leave(self, temperature, sizes):
+        by_name = {f"r{i}": n for i, n in enumerate(sizes)}
+        asked = {**dict.fromkeys(by_name, "rest"), "x": 0.3}
+        found = resolve_shares(asked, temperature, {**by_name, "x": 5})
+        assert sum(found.values()) == 1
+        assert found["x"] == Fraction(3, 10)
+        rest = sorted(by_name, key=lambda n: by_name[n])
+        assert all(found[m] <= found[n] for m, n in pairwise(rest))
+
+    def test_a_high_one_comes_close_to_equal_parts_and_a_low_one_to_the_largest(self):
+        asked = dict.fromkeys("abc", "rest")
+        assert all(abs(v - Fraction(1, 3)) < 0.02 for v in resolve_shares(asked, 100, self.sizes).values())
+        assert resolve_shares(asked, 0.1, self.sizes)["a"] > 0.9999
+
+    @pytest.mark.parametrize(
+        ("asked", "how_many"), [({"a": "rest", "b": 0.3, "c": 0.2}, 1), ({"a": 0.5, "b": 0.3, "c": 0.2}, 0)]
+    )
+    def test_with_fewer_than_two_sources_to_weigh_it_contradicts_the_shares(self, asked, how_many):
+        with pytest.raises(
+            HeartwoodError, match=rf"mix\.temperature: 2 weighs .* here are {how_many} of those"
+        ) as error:
+            read_request(asked, 2.0)
+        assert "-S mix.<source>=rest" in error.value.hint
+
+    @pytest.mark.parametrize("when_short", ["error", "repeat", "shrink"])
+    def test_a_source_with_nothing_left_is_named_not_left_out(self, when_short):
+        with pytest.raises(HeartwoodError, match="no examples are left after curation for b"):
+            take(examples(a=9), dict.fromkeys("ab", "rest"), 4, temperature=1.0, when_short=when_short)
+
+    def test_nothing_left_at_all(self):
+        with pytest.raises(HeartwoodError, match="no examples are left after curation for a, b"):
+            take([], dict.fromkeys("ab", "rest"), 4, temperature=1.0)
+
+    def test_proportional_mixing_of_examples_and_of_tokens(self):
+        pool = examples(a=80, b=20)
+        assert take(pool, dict.fromkeys("ab", "rest"), 50, temperature=1.0).rows == {"a": 40, "b": 10}
+        weights = {e["uid"]: 4 if e["source"] == "b" else 1 for e in pool}
+        by_tokens = take(pool, dict.fromkeys("ab", "rest"), 50, temperature=1.0, weights=weights)
+        assert by_tokens.requested == {"a": Fraction(1, 2), "b": Fraction(1, 2)}
+        assert by_tokens.rows == {"a": 40, "b": 10}
+
+
+class TestTokens:
+    pool = examples(a=300, b=300, c=300)
+    weights = weighed(pool, 1, 40)
+
+    @given(st.integers(1, 70), st.integers(1, 29), st.integers(1, 300))
+    def test_every_prefix_keeps_the_shares_of_the_tokens_as_near_as_rows_allow(self, one, other, size):
+        shares = {"a": one / 100, "b": other / 100, "c": "rest"}
+        mixture = take(self.pool, shares, size, weights=self.weights)
+        assert len(mixture.examples) == size == len({e["uid"] for e in mixture.examples})
+        for place in {1, size // 3 + 1, size}:
+            found = Counter()
+            for e in mixture.examples[:place]:
+                found[e["source"]] += self.weights[e["uid"]]
+            require_token_shares(found, mixture.requested, sources=3, largest=mixture.largest)
+
+    @given(st.integers(0, 49), st.integers(0, 49), st.integers(1, 300))
+    def test_a_larger_share_only_adds_rows_of_its_source(self, one, other, size):
+        low, high = sorted((one, other))
+        small, large = (
+            take(self.pool, {"a": "rest", "b": n / 100, "c": 0.5}, size, weights=self.weights) for n in (low, high)
+        )
+        assert drawn(large, "b")[: small.rows["b"]] == drawn(small, "b")
+        assert drawn(small, "a")[: large.rows["a"]] == drawn(large, "a")
+
+    @given(st.integers(1, 200), st.integers(1, 200))
+    def test_a_larger_mixture_goes_on_where_a_smaller_one_ends(self, one, other):
+        small, large = (take(self.pool, {"a": 0.3, "b": "rest"}, n, weights=self.weights) for n in sorted((one, other)))
+        assert large.examples[: len(small.examples)] == small.examples
+
+    @given(st.randoms(use_true_random=False))
+    def test_the_order_of_the_input_does_not_matter(self, random):
+        shuffled = list(self.pool)
+        random.shuffle(shuffled)
+        shares = {"c": 0.2, "b": "rest", "a": 0.5}
+        assert take(shuffled, shares, 100, weights=self.weights) == take(self.pool, shares, 100, weights=self.weights)
+
+    def test_long_rows_get_fewer_places(self):
+        pool = examples(a=100, b=100)
+        weights = {e["uid"]: 30 if e["source"] == "a" else 10 for e in pool}
+        mixture = take(pool, {"a": 0.5, "b": "rest"}, 80, weights=weights)
+        assert mixture.rows == {"a": 20, "b": 60}
+        assert tokens_of(mixture, weights) == {"a": 600, "b": 600}
+
+    def test_too_few_rows(self):
+        pool = examples(a=100, b=3)
+        weights = {e["uid"]: 2 for e in pool}
+        shares = {"a": "rest", "b": 0.25}
+        with pytest.raises(HeartwoodError, match=r"mix\.b: .* supervised tokens of 40 rows needs more than the 3") as e:
+            take(pool, shares, 40, weights=weights)
+        assert "mix.when_short" in e.value.hint
+        shrunk = take(pool, shares, 40, weights=weights, when_short="shrink")
+        assert shrunk.repeats == {"a": 0, "b": 0}
+        assert shrunk.rows["b"] == 3
+        assert take(pool, shares, len(shrunk.examples), weights=weights) == shrunk
+        with pytest.raises(HeartwoodError):
+            take(pool, shares, len(shrunk.examples) + 1, weights=weights)
+        repeated = take(pool, shares, 40, weights=weights, when_short="repeat")
+        assert (repeated.rows, repeated.repeats) == ({"a": 30, "b": 10}, {"a": 0, "b": 7})
+        assert drawn(repeated, "b")[3:6] == drawn(repeated, "b")[:3]
+
+    def test_shares_that_are_not_those_asked_for_are_refused(self):
+        shares = {"a": Fraction(1, 2), "b": Fraction(1, 2)}
+        require_token_shares({"a": 515, "b": 485}, shares, sources=2, largest=10)
+        with pytest.raises(HeartwoodError, match=r"mix\.a: 520 of 1000 supervised tokens are 0\.5200; asked for 0\.5"):
+            require_token_shares({"a": 520, "b": 480}, shares, sources=2, largest=10)
+
+
+class TestReceipt:
+    support = replace(
+        talk("I lost my job.", "How do you feel?", "Low.", "I see.", source="es", emotions=("sadness",)),
+        turns=(
+            Turn("user", "I lost my job."),
+            Turn("assistant", "How do you feel?", ("Question",)),
+            Turn("user", "Low."),
+            Turn("assistant", "I see.", ("Reflection", "Question")),
+        ),
+    )
+    records = numbered([support, comment("What a day", "anger", "joy", source="go"), comment("Ok", source="go")])
+
+    def made(self, weights=False, **rules):
+        pool = make_examples(self.records, "")
+        tokens = {e["uid"]: (10, 2 if e["source"] == "go" else 6) for e in pool}
+        asked = {"es": 0.5, "go": "rest"}
+        supervised = {uid: n for uid, (_, n) in tokens.items()} if weights else None
+        mixture = take(pool, asked, rules.pop("size", 4), weights=supervised, **rules)
+        return mixture, receipt(mixture, self.records, tokens)
+
+    def test_by_examples(self):
+        mixture, found = self.made()
+        assert found == {
+            "size": 4,
+            "unit": "examples",
+            "requested": {"es": 0.5, "go": 0.5},
+            "realised": {"es": 0.5, "go": 0.5},
+            "shares": {"examples": {"es": 0.5, "go": 0.5}, "supervised_tokens": {"es": 0.75, "go": 0.25}},
+            "rows": {"es": 2, "go": 2},
+            "available": {"es": 2, "go": 2},
+            "repeats": {"es": 0, "go": 0},
+            "tokens": {"es": {"all": 20, "supervised": 12}, "go": {"all": 20, "supervised": 4}},
+            "labels": {"es": {"sadness": 2}, "go": {"anger": 1, "joy": 1, "neutral": 1}},
+            "strategies": {"es": {"Question": 2, "Reflection": 1}, "go": {}},
+            "examples_sha256": content_digest(mixture.examples),
+        }
+
+    def test_by_tokens_with_repeats(self):
+        _, found = self.made(weights=True, when_short="repeat", size=8)
+        assert (found["unit"], found["rows"]) == ("tokens", {"es": 2, "go": 6})
+        assert found["realised"] == found["shares"]["supervised_tokens"] == {"es": 0.5, "go": 0.5}
+        assert found["shares"]["examples"] == {"es": 0.25, "go": 0.75}
+        assert found["repeats"] == {"es": 0, "go": 4}
+        assert found["tokens"]["go"] == {"all": 60, "supervised": 12}
+        assert (found["available_tokens"], found["largest_example_tokens"]) == ({"es": 12, "go": 4}, 6)
+
+    def test_shrink_says_so(self):
+        _, found = self.made(when_short="shrink", size=9)
+        assert (found["size"], found["rows"]) == (4, {"es": 2, "go": 2})
+
+    def test_it_holds_no_text(self):
+        _, found = self.made()
+        assert "job" not in str(found)
+        assert "day" not in str(found)
+
+    def test_labels_that_are_texts_are_counted_together(self):
+        texts = [comment(f"comment {n}", f"label {n}", source="go") for n in range(150)]
+        records = numbered([*texts, comment("ok", "a whole sentence that somebody wrote as a label", source="go")])
+        pool = make_examples(records, "")
+        mixture = take(pool, {"go": 1}, len(pool))
+        labels = receipt(mixture, records, {e["uid"]: (2, 1) for e in pool})["labels"]["go"]
+        assert len(labels) == 101
+        assert labels["(other)"] == 51
+        assert sum(labels.values()) == 151
+        assert not any("sentence" in name for name in labels)

@@ -10,12 +10,14 @@ from curation.errors import HeartwoodError
 from pipelines.evaluation.statistics import (
     EXACT_ITEMS,
     PairedComparison,
+    crossed_comparison,
     detectable_difference,
     holm,
     mcnemar_p,
     mean_interval,
     paired_comparison,
     rate_rose,
+    rates_rose,
     sign_flip_p,
     verdict,
 )
@@ -174,3 +176,60 @@ def test_identical_models_differ_by_nothing() -> None:
     same = paired_comparison([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], seed=0)
     assert (same.difference, same.p, same.low, same.high, same.mde, same.same) == (0, 1, 0, 0, 0, 3)
     assert verdict(same, same.p, False) == "inconclusive"
+
+
+def runs_of(matrix: list[list[float]]) -> list[dict[str, float]]:
+    return [{f"p{i}": v for i, v in enumerate(row)} for row in matrix]
+
+
+def test_crossed_comparison_adds_the_variance_of_items_to_that_of_runs() -> None:
+    a = runs_of([[1.0, 2.0, 3.0, 4.0], [1.2, 2.2, 3.2, 4.2]])
+    b = runs_of([[2.0, 2.5, 4.0, 4.5], [2.0, 2.5, 4.0, 4.5], [2.3, 2.8, 4.3, 4.8]])
+    found = crossed_comparison(a, b)
+    by_item = np.array([1.0, 0.5, 1.0, 0.5])
+    items = by_item.var(ddof=1) / 4
+    sides = [np.var([2.5, 2.7], ddof=1) / 2, np.var([3.25, 3.25, 3.55], ddof=1) / 3]
+    assert found.difference == pytest.approx(by_item.mean())
+    assert (found.n, found.runs_a, found.runs_b) == (4, 2, 3)
+    assert found.se_items == pytest.approx(np.sqrt(items))
+    assert found.se_runs == pytest.approx(np.sqrt(sum(sides)))
+    assert found.se == pytest.approx(np.sqrt(items + sum(sides)))
+    assert found.df == pytest.approx((items + sum(sides)) ** 2 / (items**2 / 3 + sides[0] ** 2 / 1 + sides[1] ** 2 / 2))
+    half = stats.t.ppf(0.975, found.df) * found.se
+    assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(found.difference / found.se, found.df))
+    back = crossed_comparison(b, a)
+    assert (back.difference, back.p, back.se) == pytest.approx((-found.difference, found.p, found.se))
+
+
+def test_crossed_comparison_uses_the_items_that_all_runs_have() -> None:
+    a = runs_of([[1.0, 2.0, 3.0, 9.0], [1.5, 2.0, 3.0]])
+    assert crossed_comparison(a, a[::-1]).n == 3
+
+
+def test_crossed_comparison_of_runs_that_never_differ() -> None:
+    a, b = runs_of([[1.0, 2.0]] * 2), runs_of([[1.5, 2.5]] * 2)
+    same, other = crossed_comparison(a, a), crossed_comparison(a, b)
+    assert (same.difference, same.se, same.p, same.mde) == (0, 0, 1, 0)
+    assert (other.difference, other.se, other.p) == (0.5, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ([[1.0, 2.0]], [[1.0, 2.0]] * 3, "1 and 3 runs"),
+        ([[1.0]] * 2, [[1.0]] * 2, "1 items in common"),
+        ([[1.0, float("nan")]] * 2, [[1.0, 2.0]] * 2, "run 0: item 1 is nan"),
+    ],
+)
+def test_crossed_comparison_refuses(a: list[list[float]], b: list[list[float]], message: str) -> None:
+    with pytest.raises(HeartwoodError, match=message):
+        crossed_comparison(runs_of(a), runs_of(b))
+
+
+def test_rates_of_single_outcomes_rise_as_mcnemar_says() -> None:
+    a, b = [False] * 20, [True] * 7 + [False] * 13
+    assert rates_rose([float(x) for x in a], [float(x) for x in b], 0) is rate_rose(a, b) is True
+    few = [True] * 4 + [False] * 16
+    assert rates_rose([float(x) for x in a], [float(x) for x in few], 0) is rate_rose(a, few) is False
+    assert not rates_rose([float(x) for x in b], [float(x) for x in a], 0)

@@ -10,6 +10,7 @@ import pytest
 from pipelines.provenance.stage import Definition, Inputs, Run
 from pipelines.settings.strict import read_params
 from tests.curation.making import bag_of_words
+from tests.tiny_model import write_pointer
 
 SITUATION = "My neighbour's cat went missing on a stormy night."
 TOPICS = "garden kitchen window letter market winter bridge violin teacher bicycle".split()
@@ -83,7 +84,8 @@ def small_params(repo_root: Path) -> dict[str, Any]:
     }
     params["records"]["max_quarantined"] = 0.5
     params["leakage"]["min_recall"] = dict.fromkeys(params["leakage"]["min_recall"], 0.0)
-    params["mix"] = {"size": 4, "seed": 0, "when_short": "error", "empathetic_dialogues": "rest", "goemotions": 0.0}
+    params["mix"] |= {"size": 4, "empathetic_dialogues": "rest", "goemotions": 0.0}
+    del params["mix"]["esconv"]
     params["prompts"]["count"] = 2
     return params
 
@@ -96,6 +98,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
         target = folder / "data" / "raw" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8", newline="\n")
+    write_pointer(repo_root / "models" / "base", folder / "models" / "base.json")
     params = small_params(repo_root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -289,27 +289,29 @@ class TestFile:
         assert read_params(path) == {"raw": {"location": "no"}, "split": {"dev_share": 0.01}}
 
 
-MIX = {"size": 10, "seed": 0, "when_short": "error"}
+MIX = {"size": 10, "seed": 0, "when_short": "error", "unit": "examples", "temperature": "none"}
 
 
 class TestMix:
     def test_a_source_that_is_not_named_has_share_zero(self):
         settings, shares = parse_mix({**MIX, "esconv": 0.4, "goemotions": "rest"}, SOURCES)
         assert shares == {"empathetic_dialogues": 0, "esconv": 0.4, "goemotions": "rest"}
-        assert settings.model_dump() == MIX
+        assert settings.model_dump() == {**MIX, "temperature": None}
 
     def test_an_unknown_source_is_named_with_what_is_allowed(self):
         with pytest.raises(HeartwoodError) as error:
             parse_mix({**MIX, "reddit": 0.4}, SOURCES)
         assert str(error.value) == (
             "params.yaml: mix.reddit is neither a setting nor a source;"
-            f" allowed: seed, size, when_short, {', '.join(SOURCES)}"
+            f" allowed: seed, size, temperature, unit, when_short, {', '.join(SOURCES)}"
         )
         assert error.value.hint
 
     @pytest.mark.parametrize("name", sorted(MixSettings.model_fields))
     def test_a_source_may_not_have_a_reserved_name(self, name):
-        with pytest.raises(HeartwoodError, match=rf"sources\.{name}: the name is reserved .*seed, size, when_short"):
+        with pytest.raises(
+            HeartwoodError, match=rf"sources\.{name}: the name is reserved .*seed, size, temperature, unit, when_short"
+        ):
             parse_mix(MIX, [*SOURCES, name])
 
     @pytest.mark.parametrize("section", [None, [], "rest", 0.4])
@@ -322,7 +324,24 @@ class TestMix:
             parse_mix({**MIX, 1: 0.5, "reddit": 0.5}, SOURCES)
 
     @pytest.mark.parametrize(
-        ("key", "value"), [("size", 0), ("size", 12.5), ("size", True), ("seed", -1), ("when_short", "wrap")]
+        ("key", "value"),
+        [
+            ("size", 0),
+            ("size", 12.5),
+            ("size", True),
+            ("size", 10**12),
+            ("seed", -1),
+            ("when_short", "wrap"),
+            ("unit", "rows"),
+            ("temperature", 0),
+            ("temperature", -1.0),
+            ("temperature", 1e9),
+            ("temperature", float("nan")),
+            ("temperature", "1"),
+            ("temperature", None),
+            ("temperature", True),
+            ("temperature", 10**400),
+        ],
     )
     def test_settings_are_strict(self, key, value):
         with pytest.raises(HeartwoodError, match=rf"params\.yaml: mix\.{key} is {value!r}: "):
@@ -330,4 +349,8 @@ class TestMix:
 
     def test_a_missing_setting_is_named(self):
         with pytest.raises(HeartwoodError, match=r"params\.yaml: mix\.size is missing"):
-            parse_mix({"seed": 0, "when_short": "error"}, SOURCES)
+            parse_mix({k: v for k, v in MIX.items() if k != "size"}, SOURCES)
+
+    @pytest.mark.parametrize(("value", "parsed"), [("none", None), (1, 1.0), (0.5, 0.5)])
+    def test_a_temperature_is_none_or_a_number(self, value, parsed):
+        assert parse_mix({**MIX, "temperature": value}, SOURCES)[0].temperature == parsed

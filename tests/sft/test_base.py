@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from curation.errors import HeartwoodError
-from pipelines.sft.base import BasePointer, locate, read_pointer, resolve_base
+from pipelines.sft.base import BasePointer, locate, read_pointer, resolve_base, tokenizer_of
 from tests.tiny_model import build_tiny_base
 
 
@@ -89,6 +89,16 @@ def test_changed_missing_and_new_files_are_detected(copy: Path) -> None:
     (copy / "generation_config.json").unlink()
     with pytest.raises(HeartwoodError, match="found no such file"):
         locate(pointer)
+
+
+def test_the_tokenizer_alone_needs_no_weights_and_is_checked_too(copy: Path) -> None:
+    pointer = resolve_base(str(copy))
+    (copy / "model.safetensors").unlink()
+    tokenizer = tokenizer_of(pointer)
+    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<unk>", "</s>")
+    _edit(copy / "tokenizer_config.json", pad_token="<s>")
+    with pytest.raises(HeartwoodError, match=r"tokenizer_config\.json: expected [0-9a-f]{64}, found [0-9a-f]{64}"):
+        tokenizer_of(pointer)
 
 
 def test_missing_folder_and_revision_errors(copy: Path) -> None:
