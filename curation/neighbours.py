@@ -34,3 +34,26 @@ def pairs_above(queries: Vectors, base: Vectors, threshold: float) -> Iterator[t
         values = np.concatenate([h[2] for h in hits])
         for i in np.lexsort((columns, rows)):
             yield int(rows[i]), int(columns[i]), float(values[i])
+
+
+def nearest_above(queries: Vectors, base: Vectors, threshold: float) -> Iterator[tuple[int, int, float]]:
+    """Yield (query row, nearest base row, cosine) for every query with one at or above the threshold, ties to the first.
+
+    Args:
+        queries: shape (n, d), rows of unit length.
+        base: shape (m, d), rows of unit length.
+        threshold: smallest cosine that counts.
+    """
+    for start in range(0, len(queries), BLOCK):
+        block = queries[start : start + BLOCK]
+        rows = np.arange(len(block))
+        best = np.full(len(block), -np.inf, dtype=np.float32)
+        nearest = np.zeros(len(block), dtype=np.intp)
+        for offset in range(0, len(base), 4 * BLOCK):
+            scores = block @ base[offset : offset + 4 * BLOCK].T
+            columns = scores.argmax(axis=1)
+            values = scores[rows, columns]
+            better = values > best
+            best[better], nearest[better] = values[better], columns[better] + offset
+        for i in np.flatnonzero(best >= threshold):
+            yield int(i) + start, int(nearest[i]), float(best[i])

@@ -2,17 +2,19 @@
 
 Every user turn, assistant turn and situation text of dev and test is compared with those of train, across
 sources and whoever speaks. Three tests: folded equality, containment of word n-grams, and cosine of sentence
-vectors. Texts of at most ``generic_words`` folded words may be stock phrases ("how can I help you today?"): two of
-them match by equality alone, and such a match is a class of its own (generic); one of them matches a longer text
-only as at least half of it; their vectors are not compared.
+vectors. Texts of at most ``generic_words`` folded words may be stock phrases ("how can I help you today?"). They are
+found by the same tests, contained only where they make up half of the longer text, and with the nearest held-out
+vector alone; what such a text says of another stock phrase, or by its vector, is a class of its own (generic).
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from curation.ledger import Removal
-from curation.neighbours import Vectors, pairs_above
+from curation.neighbours import Vectors, nearest_above, pairs_above
 from curation.records import Conversation, by_uid
 from curation.review import Decision
 from curation.text import FOLD, equality_key, is_generic, shingles
@@ -72,8 +74,9 @@ class Search:
     """What the texts repeat, and what they nearly repeat.
 
     ``hits`` holds, for each text that has any, every held-out piece that the first applicable rule (exact,
-    contained, semantic) finds, strongest first. ``misses`` holds, for each text without a hit, the best piece of
-    a rule whose score is less than ``MARGIN`` under its threshold.
+    contained, semantic) finds, strongest first; of stock phrases by their vectors the nearest alone. ``misses``
+    holds, for each longer text without a hit, the best piece of a rule whose score is less than ``MARGIN`` under its
+    threshold.
     """
 
     hits: dict[str, list[Hit]]
@@ -137,7 +140,6 @@ class Detector:
     _keys: list[str] = field(default_factory=list, init=False)
     _sizes: list[int] = field(default_factory=list, init=False)
     _stock: list[bool] = field(default_factory=list, init=False)
-    _with_vector: list[int] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         """Index the distinct folded texts; pieces with one folded text are found together."""
@@ -148,7 +150,8 @@ class Detector:
                     self._add(key)
                 self._by_fold[key].append(Hit(EXACT, 1.0, piece))
         if self.encode:
-            self._vectors = self.encode([self._by_fold[self._keys[j]][0].piece.text for j in self._with_vector])
+            self._vectors = self.encode([self._by_fold[key][0].piece.text for key in self._keys])
+            self._longer = np.flatnonzero(~np.array(self._stock, dtype=bool))
 
     def _add(self, key: str) -> None:
         row = len(self._keys)
@@ -158,8 +161,6 @@ class Detector:
         self._keys.append(key)
         self._sizes.append(len(grams))
         self._stock.append(self.is_generic(key))
-        if not self._stock[row]:
-            self._with_vector.append(row)
 
     def is_generic(self, text: str) -> bool:
         """Whether a text is a stock phrase under this detector's settings."""
@@ -168,7 +169,8 @@ class Detector:
     def search(self, texts: Iterable[str]) -> Search:
         """What each distinct text repeats, and what it nearly repeats."""
         found = Search({}, {})
-        rest = []
+        rest: list[str] = []
+        short: list[str] = []
         for text in sorted(set(texts)):
             key = equality_key(text)
             if key in self._by_fold:
@@ -179,19 +181,22 @@ class Detector:
             if scored and scored[0][0] >= self.settings.contained_share:
                 found.hits[text] = self._hits(CONTAINED, [s for s in scored if s[0] >= self.settings.contained_share])
                 continue
-            if scored:
+            if scored and not stock:
                 found.misses[text] = self._hits(CONTAINED, scored[:1])[0]
-            if not stock:
-                rest.append(text)
-        if self.encode and rest and self._with_vector:
-            self._search_vectors(rest, self.encode(rest), found)
+            (short if stock else rest).append(text)
+        if self.encode and self._keys:
+            self._search_vectors(rest, found)
+            vectors = self.encode(short)
+            for i, j, score in nearest_above(vectors, self._vectors, self.settings.semantic_cosine):
+                found.hits[short[i]] = self._hits(SEMANTIC, [(score, j)])
         return found
 
-    def _search_vectors(self, texts: Sequence[str], vectors: Vectors, found: Search) -> None:
+    def _search_vectors(self, texts: Sequence[str], found: Search) -> None:
+        assert self.encode
         threshold = self.settings.semantic_cosine
         scored: dict[int, list[tuple[float, int]]] = defaultdict(list)
-        for i, j, score in pairs_above(vectors, self._vectors, threshold - MARGIN):
-            scored[i].append((score, self._with_vector[j]))
+        for i, j, score in pairs_above(self.encode(texts), self._vectors[self._longer], threshold - MARGIN):
+            scored[i].append((score, int(self._longer[j])))
         for i, candidates in scored.items():
             candidates.sort(key=lambda c: (-c[0], c[1]))
             if candidates[0][0] >= threshold:
@@ -213,7 +218,7 @@ class Detector:
         scored = []
         for j, n in shared.items():
             shorter, longer = sorted((len(grams), self._sizes[j]))
-            if n / shorter < floor or (stock and self._stock[j]):
+            if n / shorter < floor:
                 continue
             if (stock or self._stock[j]) and n / longer < STOCK_COVERAGE:
                 continue
@@ -226,8 +231,10 @@ class Detector:
 
 
 def is_stock_match(text: str, hits: Sequence[Hit], settings: LeakageSettings) -> bool:
-    """Whether a text's hits say no more than that two records use one stock phrase."""
-    return hits[0].rule == EXACT and is_generic(text, settings.generic_words)
+    """Whether a text's hits say no more than that two records use much the same stock phrase."""
+    if not is_generic(text, settings.generic_words):
+        return False
+    return hits[0].rule != CONTAINED or all(is_generic(h.piece.text, settings.generic_words) for h in hits)
 
 
 def gather(conversations: Iterable[Conversation], search: Search, detector: Detector) -> dict[str, list[Leak]]:
@@ -268,15 +275,15 @@ def leaked_pair(leaks: Sequence[Leak]) -> LeakedPair:
 def is_removed(conversation: Conversation, leaks: Sequence[Leak], generic: str) -> bool:
     """Whether a record with these leaks leaves train.
 
-    A substantive leak always removes its record. Stock phrases remove a record that says nothing else
-    (``remove``), every record that holds one (``strict``: "hello" alone takes most support dialogues), or none
-    (``keep``).
+    A substantive leak always removes its record. Stock phrases remove a record that says nothing else, word for word
+    (``remove``), every record that holds one or nearly one (``strict``: "hello" alone takes most support dialogues),
+    or none (``keep``).
     """
     if not leaks:
         return False
     if not leaks[0].generic or generic == "strict":
         return True
-    found = {leak.piece.text for leak in leaks}
+    found = {leak.piece.text for leak in leaks if leak.hits[0].rule == EXACT}
     return generic == "remove" and all(t.text in found for t in conversation.turns)
 
 
@@ -292,7 +299,7 @@ def close_calls(conversations: Iterable[Conversation], search: Search, settings:
     return [
         Decision(hit.rule, hit.score, flagged, owner[text], text, hit.piece.uid, hit.piece.text)
         for text, hit, flagged in sorted(found, key=lambda f: f[0])
-        if abs(hit.score - thresholds[hit.rule]) <= MARGIN
+        if abs(hit.score - thresholds[hit.rule]) <= MARGIN and not is_generic(text, settings.generic_words)
     ]
 
 

@@ -66,12 +66,22 @@ class TestDetection:
         encode = by_angle({LONG: 5, far.turns[0].text: 20, REPLY: 0})
         assert detector(near, far, encode=encode).search([REPLY]).hits[REPLY][0].piece.uid == near.uid
 
-    def test_stock_phrases_are_only_compared_by_equality(self):
-        encode = by_angle({"I am so sorry": 0, "I feel sorry for you": 0})
-        assert hit(dev("I am so sorry"), talk("I feel sorry for you"), encode=encode) is None
+    def test_what_is_nearly_a_stock_phrase_is_found_and_called_generic(self):
+        encode = by_angle({"I am so sorry": 0, "I feel sorry for you": 20})
+        found = hit(dev("I am so sorry"), talk("I feel sorry for you"), encode=encode)
+        assert (found.rule, found.generic) == (SEMANTIC, True)
+        assert found.score == pytest.approx(np.cos(np.radians(20)), abs=1e-6)
         assert hit(dev("I am so sorry"), talk("I am so sorry")).generic
-        assert hit(dev(LONG), talk("I am so sorry"), encode=by_angle({LONG: 0, "I am so sorry": 0})) is None
+        assert hit(dev("I am so very sorry"), talk("I am so very sorry dear")).generic
+        assert hit(dev(LONG), talk("I am so sorry"), encode=by_angle({LONG: 0, "I am so sorry": 0})).generic
         assert hit(dev(LONG), talk(" ".join(LONG.split()[:5]))) is None
+
+    def test_of_equally_near_held_out_texts_a_stock_phrase_names_the_first(self):
+        encode = by_angle({"I am so sorry": 0, "so sorry": 0, "I feel sorry for you": 10})
+        held = by_uid([dev("I am so sorry"), dev("so sorry")])
+        for order in (held, held[::-1]):
+            found = Detector(order, SETTINGS, encode).search(["I feel sorry for you"]).hits["I feel sorry for you"]
+            assert [h.piece.uid for h in found] == [held[0].uid]
 
     @pytest.mark.parametrize("swapped", [False, True])
     @pytest.mark.parametrize(
@@ -178,6 +188,16 @@ class TestRemoval:
         details = {r.record.uid: r.detail.partition(",")[0] for r in result.removals}
         assert details == {rows[name].uid: "substantive" if name == "real" else "generic" for name in gone}
 
+    @pytest.mark.parametrize(("generic", "left"), [("remove", False), ("strict", True), ("keep", False)])
+    def test_a_record_of_near_stock_phrases_leaves_under_the_strict_policy_alone(self, generic, left):
+        encode = by_angle({"I am so sorry": 0, "I feel sorry for you": 20})
+        result = remove_leaks(
+            [talk("I feel sorry for you")], detector(dev("I am so sorry"), encode=encode), generic=generic
+        )
+        assert bool(result.removals) == left
+        assert len(result.pairs) == 1
+        assert result.close_calls == []
+
     def test_near_misses_are_told_with_their_score(self):
         encode = by_angle({LONG: 0, REPLY: 32.5})
         missed = detector(dev(LONG), encode=encode).search([REPLY])
@@ -211,6 +231,7 @@ class TestRemoval:
         left = found.leaks_of(result.kept)
         assert all(x.generic and generic != "strict" for row in left.values() for x in row)
         if generic == "remove":
+            # Word for word: what is nearly a stock phrase stays.
             held = {key for c in held_out for key in keys[c.uid]}
             assert not any({equality_key(t.text) for t in c.turns} <= held for c in result.kept)
         shuffled_train, shuffled_held_out = list(train), list(held_out)
