@@ -62,6 +62,8 @@ RAW = {
 class Vectors:
     """Stands for the encoder and for the table of vectors."""
 
+    seconds = 0.0
+
     def __init__(self, *_: object, **__: object) -> None: ...
 
     def encode(self, texts: list[str]) -> Any:
