@@ -24,3 +24,11 @@ def real_data(repo_root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real corpora at {folder}; set HEARTWOOD_REAL_DATA to a folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_project(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
+    """A small project whose stages from records to prompts have run; read it, or copy it before a change."""
+    from tests.small_project import build_project
+
+    return build_project(tmp_path_factory.mktemp("project"), repo_root)

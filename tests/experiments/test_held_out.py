@@ -11,8 +11,7 @@ from ruamel.yaml import YAML
 
 from tests.pipeline.clone import outs, read_lock
 from tests.project import ROOT, Project
-from tests.reporting.conftest import project as small_project  # noqa: F401
-from tests.reporting.conftest import small_params
+from tests.small_project import small_params
 
 CODE = ("curation/", "pipelines/", "dvc_stages/", "requirements/")
 STAGES = ("mix", "dev", "prompts")
@@ -21,7 +20,7 @@ HELD_OUT = ["data/dev.jsonl", "data/prompts.jsonl"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, small_project: Path) -> Project:  # noqa: F811
+def made(tmp_path_factory: pytest.TempPathFactory, small_project: Path) -> Project:
     """The three stages as dvc.yaml has them, on data that lies there as plain files; run and committed."""
     folder = tmp_path_factory.mktemp("held_out")
     made = Project(folder / "project", folder / "state")

@@ -169,7 +169,7 @@ def test_an_error_of_the_project_exits_1_and_others_are_not_hidden():
 
 
 def test_flow_reads_a_commit_and_its_exit_code_says_whether_it_adds_up(tmp_path):
-    from tests.reporting.conftest import small_reports
+    from tests.small_project import small_reports
 
     made = Project(tmp_path / "project", tmp_path / "state")
     made.folder.mkdir()

@@ -7,7 +7,7 @@ from curation.errors import HeartwoodError
 from curation.records import SCHEMA
 from pipelines import layout
 from pipelines.reporting.explain import Answer, Explanation, explain
-from tests.reporting.conftest import SITUATION, Vectors, small_params, stage
+from tests.small_project import SITUATION, Vectors, small_params, stage
 
 
 def only(answer: Answer) -> Explanation:
