@@ -13,6 +13,8 @@ class RawParams(Section):
     """Where the corpora come from: a folder in the official layout, or ``download``."""
 
     location: str = Field(min_length=1)
+    """The folder with the corpora in their official layout, relative to the main checkout, or `download`: the official
+    addresses, each file checked by sha256."""
 
 
 class SourceParams(Section):
@@ -23,7 +25,9 @@ class SourceParams(Section):
     """
 
     format: Literal["empathetic_dialogues", "goemotions", "esconv", "chat", "prompt_completion"]
+    """How the source is written: one of the three corpora, `chat` (rows with `messages`) or `prompt_completion`."""
     path: str | None = Field(default=None, min_length=1, validate_default=True)
+    """File or folder of the source, relative to the main checkout. Needed for `chat` and `prompt_completion`."""
 
     @field_validator("path")
     @classmethod
@@ -57,15 +61,20 @@ class RecordsParams(Section):
     """Contact details, and the largest share of a source's raw rows that may be quarantined."""
 
     contact: Literal["mask", "quarantine", "keep"]
+    """Contact details in texts: `mask` them, `quarantine` the row, or `keep` them."""
     max_quarantined: Share
+    """The largest share of a source's raw rows that may be set aside; more fails the stage."""
 
 
 class SplitParams(Section):
     """How records without an official split are divided."""
 
     seed: Seed
+    """Of the draw of groups for sources without official splits."""
     dev_share: Share
+    """Share of such a source's groups that goes to dev."""
     test_share: Share
+    """Share of such a source's groups that goes to test."""
 
     @model_validator(mode="after")
     def _leaves_train(self) -> "SplitParams":
@@ -78,12 +87,20 @@ class DedupParams(Section):
     """Thresholds of deduplication."""
 
     near_jaccard: Cosine
+    """Jaccard of word n-grams from which two records are near duplicates."""
     shingle_words: Count
+    """Words of an n-gram (shingle)."""
     permutations: Count
+    """Hash functions of MinHash, which only proposes pairs; the exact Jaccard decides."""
     bands: Count
+    """Bands of MinHash's index; must divide `permutations`. More bands propose more pairs."""
     semantic_cosine: Cosine
+    """Cosine of sentence vectors from which two records say the same; both sides must reach it."""
     generic_words: Count
+    """A text of at most this many words is a stock phrase; stock phrases are no duplicates."""
     label_conflicts: Literal["keep", "merge", "drop"]
+    """Equal texts whose labels differ: `keep` all and count them, `merge` them into one record with all labels, or
+    `drop` them."""
 
     @model_validator(mode="after")
     def _bands_divide(self) -> "DedupParams":
@@ -96,33 +113,50 @@ class MinRecall(Section):
     """The smallest recall of planted leaks that passes, by kind; paraphrases are published, not gated."""
 
     verbatim: Share
+    """Of copies, word for word."""
     recased: Share
+    """Of copies with other case and punctuation."""
     truncated: Share
+    """Of copies that lost their end."""
     rewrapped: Share
+    """Of copies inside another sentence."""
     role_swapped: Share
+    """Of copies said by the other speaker."""
 
 
 class DetectorParams(Section):
     """Thresholds of leak detection, and the length up to which a text is a stock phrase."""
 
     contained_share: Cosine
+    """Share of the shorter text's word n-grams from which it is contained in the longer."""
     shingle_words: Count
+    """Words of an n-gram (shingle)."""
     semantic_cosine: Cosine
+    """Cosine of sentence vectors from which two texts say the same."""
     generic_words: Count
+    """A text of at most this many words may be a stock phrase; its matches are counted apart."""
 
 
 class LeakageParams(Section):
     """The leak detector, what happens to stock phrases, and the recall gate."""
 
     generic: Literal["remove", "strict", "keep"]
+    """Train records that share only stock phrases with dev or test: `remove` those that say nothing else, word for
+    word; `strict` removes every one; `keep` removes none."""
     detector: DetectorParams
+    """Thresholds of the leak detector."""
     seed: Seed
+    """Of the leaks that are planted to measure recall."""
     min_recall: MinRecall
+    """The gate: the smallest recall of each planted kind."""
 
 
 class ValidateParams(Section):
     """Row counts below which a table is taken for a broken one, and above which a warning says so."""
 
     min_train_rows: Count
+    """Fewer train records of all sources fail."""
     min_dev_rows: Count
+    """Fewer dev records fail."""
     max_rows: Count
+    """More rows in a table give a warning."""

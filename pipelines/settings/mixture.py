@@ -11,6 +11,7 @@ from pipelines.settings.strict import Section, Seed, parse_section
 OFF = "none"
 MAX_SIZE = 10_000_000
 TEMPERATURES = (0.1, 100)
+Temperature = Literal["none"] | Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])]
 
 
 def _temperature(value: Any) -> float | None:
@@ -26,6 +27,7 @@ class ChatParams(Section):
     """The one system message of training and evaluation; empty for none."""
 
     system: str
+    """The system message of training and evaluation; empty for none."""
 
 
 class MixSettings(Section):
@@ -36,10 +38,15 @@ class MixSettings(Section):
     """
 
     size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
+    """Rows of the mixture, also with `unit: tokens`."""
     seed: Seed
+    """Of the order in which rows of a source are drawn."""
     when_short: Literal["error", "repeat", "shrink"]
+    """A source has too few rows: `error`; `repeat` its rows, counted; `shrink` the mixture and keep the shares."""
     unit: Literal["examples", "tokens"]
-    temperature: Annotated[float | None, PlainValidator(_temperature)]
+    """What shares are shares of: `examples`, or `tokens` (supervised tokens)."""
+    temperature: Annotated[float | None, PlainValidator(_temperature, json_schema_input_type=Temperature)]
+    """How sources that are `rest` divide what is left: `none` equally, a number T in proportion to size^(1/T)."""
 
 
 def parse_mix(section: Any, sources: Iterable[str]) -> tuple[MixSettings, dict[str, float | str]]:

@@ -23,9 +23,14 @@ T = TypeVar("T")
 
 
 class Section(BaseModel):
-    """A section: no unknown keys, no silent conversion, no change after reading."""
+    """A section: no unknown keys, no silent conversion, no change after reading.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    The text under a field, or its ``Field(description=...)``, is what docs/reference/params.md and the JSON schema say.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def read_params(path: Path) -> dict[str, Any]:
