@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from curation.errors import HeartwoodError
 from heartwood.confirm import confirm
@@ -22,14 +23,47 @@ from heartwood.verify import verify
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# The verbs in the order of the work; `heartwood --help` tells them so.
+STORY: dict[str, tuple[str, ...]] = {
+    "Look at what a run made": ("scores", "flow", "explain", "report"),
+    "Check it": ("verify", "judge", "eqbench"),
+    "Compare": ("compare", "diff", "models", "power"),
+    "Try many mixtures": ("mixtures", "confirm"),
+    "The same rules on your own files": ("dedup", "leaks"),
+    "Release": ("export",),
+}
+
+
+class Story(TyperGroup):
+    """Lists the verbs under the headings of ``STORY``."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section a heading, all with one column of names."""
+        width = max(map(len, self.commands))
+        told = {name for names in STORY.values() for name in names}
+        for heading, names in {**STORY, "More": tuple(n for n in self.commands if n not in told)}.items():
+            rows = [(n.ljust(width), _short(self.commands[n].short_help)) for n in names if n in self.commands]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+def _short(text: str | None) -> str:
+    return (text or "").rstrip(".")
+
+
 app = typer.Typer(
     name="heartwood",
+    cls=Story,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Curated data, honest scores, and the evidence that ties them together. Runs beside DVC: `dvc repro` makes"
-    " the scores, these commands answer what DVC cannot.",
+    " the scores, these commands answer what DVC cannot.\n\nEvery command takes --help and --json. Exit code 0: done."
+    " 1: could not be done, or what was checked does not hold. 2: wrong usage, or something to check is missing. Some"
+    " commands have more; their help says so.",
+    epilog="Start with `heartwood scores`. Tab completion: `heartwood --install-completion`, then a new shell.",
 )
 
 

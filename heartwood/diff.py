@@ -5,12 +5,19 @@ from typing import Annotated
 
 import typer
 
-from heartwood.options import Json, page
+from heartwood.options import Json, page, revision_names, working
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A commit, tag, branch or experiment, or `workspace`.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another; by default the workspace.")] = "workspace",
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="A commit, tag, branch or experiment, or `workspace`.", autocompletion=revision_names
+        ),
+    ],
+    b: Annotated[
+        str, typer.Argument(metavar="B", help="Another; by default the workspace.", autocompletion=revision_names)
+    ] = "workspace",
     examples: Annotated[int, typer.Option(min=0, help="Rows to show of each kind and source.")] = 2,
     as_json: Json = False,
 ) -> None:
@@ -25,7 +32,8 @@ def diff(
     from pipelines.experiments.diff import compare_revisions, print_diff
     from pipelines.provenance.revision import open_revision
 
-    found = compare_revisions(open_revision(a), open_revision(b), examples=examples)
+    with working(f"comparing {a} with {b}"):
+        found = compare_revisions(open_revision(a), open_revision(b), examples=examples)
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))
     else:

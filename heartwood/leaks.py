@@ -90,8 +90,7 @@ def leaks(
     The rules and thresholds are those of the pipeline's leakage stage; every dev row is judged on its own, a chat
     turn by turn. Rows are numbered from 1 without the header; blank lines count.
 
-    Exit code 0: done. 1: could not
-    be done. 2: usage. 3: leaks were found, under --fail-on.
+    Exit code 0: done. 1: could not be done. 2: usage. 3: leaks were found, under --fail-on.
     """
     from curation.leakage import LeakageSettings
     from curation.tabular import Columns, check_table, write_rows

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from heartwood.options import Json, page
+from heartwood.options import Json, page, working
 
 
 def mixtures(
@@ -41,8 +41,9 @@ def mixtures(
 
     if plot:
         check_picture(plot)
-    runs, left_out = read_runs(names or [])
-    found = build_table(runs, left_out, reference=reference)
+    with working("reading experiments"):
+        runs, left_out = read_runs(names or [])
+        found = build_table(runs, left_out, reference=reference)
     if plot:
         draw(found, plot)
     if as_json:

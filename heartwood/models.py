@@ -1,8 +1,11 @@
 """``heartwood models``."""
 
+import json
 from typing import Annotated
 
 import typer
+
+from heartwood.options import Json, working
 
 
 def models(
@@ -10,6 +13,7 @@ def models(
         str | None,
         typer.Option("--as", metavar="NAME", help="The mixture's name in the tags. Default: made of its shares."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make one experiment a model (base, sft-100, ...), for `dvc metrics diff base sft-100`.
 
@@ -25,6 +29,10 @@ def models(
     from pipelines.provenance.verify import read_yaml
 
     names = list(look_up(read_yaml(open_revision("workspace"), "params.yaml"), "models"))
-    tags = make_model_experiments(names, mixture)
+    with working(f"making an experiment of each of {', '.join(names)}"):
+        tags = make_model_experiments(names, mixture)
+    if as_json:
+        print(json.dumps({"experiments": names, "tags": tags}, indent=2))
+        return
     print(f"experiments {', '.join(names)} are ready: dvc metrics diff {names[0]} {names[-1]}")
     print(f"tagged {', '.join(tags)}")

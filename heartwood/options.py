@@ -17,8 +17,31 @@ if TYPE_CHECKING:
     from curation.neighbours import Vectors
     from curation.tabular import Columns, RowFile
 
+
+def revision_names(incomplete: str) -> list[str]:
+    """Branches, tags and experiments of this repository, for the shell's completion."""
+    import subprocess
+
+    listed = subprocess.run(
+        ["git", "for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags", "refs/exps"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    # refs/heads/a/b and refs/tags/a/b are named a/b; refs/exps/12/3456/name, with the baseline's commit, is named name.
+    names = {r.split("/", 4)[-1] if r.startswith("refs/exps/") else r.split("/", 2)[2] for r in listed}
+    return sorted(name for name in names | {"workspace", "HEAD"} if name.startswith(incomplete))
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-RevisionName = Annotated[str, typer.Argument(metavar="REV", help="A commit, tag, branch or experiment.")]
+RevisionName = Annotated[
+    str,
+    typer.Argument(
+        metavar="REV",
+        help="A commit, tag, branch or experiment; `workspace` is the working tree.",
+        autocompletion=revision_names,
+    ),
+]
 TextColumn = Annotated[
     str | None,
     typer.Option(

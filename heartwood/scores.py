@@ -2,13 +2,17 @@
 
 import json
 
-from heartwood.options import Json, RevisionName
+from heartwood.options import Json, RevisionName, page
 
 
 def scores(revision: RevisionName = "workspace", as_json: Json = False) -> None:
-    """Show every model's score with interval, degenerate rate and data hash."""
-    from rich.console import Console
+    """Show every model's score with interval, degenerate rate and data hash.
 
+    Below the table: the judge, and what each paired difference amounts to. Works on any revision without checking it
+    out, from its reports.
+
+    Exit code 0: shown. 1: no such revision, or a score is missing. 2: usage.
+    """
     from pipelines.provenance.revision import open_revision
     from pipelines.reporting.scores import print_scores, read_contrasts, read_scores
 
@@ -17,4 +21,4 @@ def scores(revision: RevisionName = "workspace", as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"scores": found, "contrasts": contrasts}, indent=2))
     else:
-        print_scores(Console(), found, contrasts)
+        print_scores(page(), found, contrasts)
