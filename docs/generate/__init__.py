@@ -1,0 +1,1 @@
+"""What the documentation shows and code knows better: `python -m docs.generate` writes it all again."""
