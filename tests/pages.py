@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 FENCE = re.compile(
-    r"^(?:<!-- (?P<key>exit|not run): (?P<value>[^\n]+?) -->\n+)?(?P<indent> *)```bash\n(?P<text>.*?)^(?P=indent)```$",
+    r"^(?: *<!-- (?P<key>exit|not run): (?P<value>[^\n]+?) -->\n+)?(?P<indent> *)```bash\n(?P<text>.*?)^(?P=indent)```$",
     re.DOTALL | re.MULTILINE,
 )
 # Programs that need no check of their own beside the shell's.
