@@ -19,7 +19,23 @@ FENCE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 # Programs that need no check of their own beside the shell's.
-PLAIN = {"cat", "cd", "cp", "echo", "git", "head", "mkdir", "printf", "rm", "test", "."}
+PLAIN = {
+    "lint-imports",
+    "mkdocs",
+    "mypy",
+    "ruff",
+    "cat",
+    "cd",
+    "cp",
+    "echo",
+    "git",
+    "head",
+    "mkdir",
+    "printf",
+    "rm",
+    "test",
+    ".",
+}
 
 
 @dataclass(frozen=True)
@@ -120,17 +136,17 @@ def _params_fault(overrides: list[str], root: Path) -> str | None:
 
     from pipelines.settings.schema import json_schema
 
-    for override in overrides:
-        key, _, values = override.partition("=")
-        for value in values.split(",") if "[" not in values else [values]:
-            with tempfile.TemporaryDirectory() as folder:
-                params = Path(folder) / "params.yaml"
-                params.write_bytes((root / "params.yaml").read_bytes())
-                try:
-                    apply_overrides(str(params), [f"{key}={value}"])
-                    jsonschema.validate(YAML(typ="safe", pure=True).load(params.read_text()), json_schema())
-                except Exception as error:
-                    return f"-S {key}={value}: {str(error).splitlines()[0]}"
+    values = {key: v.split(",") for key, _, v in (override.partition("=") for override in overrides)}
+    first = {key: options[0] for key, options in values.items()}
+    for asked in ({**first, key: option} for key, options in values.items() for option in options):
+        with tempfile.TemporaryDirectory() as folder:
+            params = Path(folder) / "params.yaml"
+            params.write_bytes((root / "params.yaml").read_bytes())
+            try:
+                apply_overrides(str(params), [f"{key}={value}" for key, value in asked.items()])
+                jsonschema.validate(YAML(typ="safe", pure=True).load(params.read_text()), json_schema())
+            except Exception as error:
+                return f"-S {asked}: {str(error).splitlines()[0]}"
     return None
 
 

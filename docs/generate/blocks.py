@@ -16,8 +16,9 @@ BLOCK = re.compile(r"<!-- begin( \w+)?: (heartwood .+?)(?: \| tables? ([\d,]+))?
 
 
 def pages(root: Path) -> Iterator[Path]:
-    """README and every page of docs/, in order of name."""
+    """README, CONTRIBUTING and every page of docs/, in order of name."""
     yield root / "README.md"
+    yield root / "CONTRIBUTING.md"
     yield from sorted((root / "docs").rglob("*.md"))
 
 

@@ -1,8 +1,5 @@
 """The shell blocks of README and docs/, run in order in a copy of the repository whose pipeline ran once."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 from docs.generate.blocks import pages
@@ -14,15 +11,6 @@ pytestmark = pytest.mark.pipeline
 
 NAMES = [page.relative_to(ROOT).as_posix() for page in pages(ROOT)]
 PAGES = [n for n in NAMES if any(not b.not_run for b in blocks_of((ROOT / n).read_text(encoding="utf-8"), n))]
-
-
-@pytest.fixture
-def copy(clone: Clone, tmp_path: Path) -> Clone:
-    """A copy of the clone that a page may change; the cache of data is the clone's."""
-    made = Clone(tmp_path / "heartwood", tmp_path / "state", code=tmp_path / "heartwood")
-    shutil.copytree(clone.folder, made.folder, symlinks=True, ignore=shutil.ignore_patterns("cache"))
-    made.dvc("cache", "dir", "--local", str(clone.folder / ".dvc" / "cache"))
-    return made
 
 
 @pytest.mark.parametrize("page", PAGES)
