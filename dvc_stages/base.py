@@ -1,11 +1,13 @@
 """The base model's pointer: its name, revision and the digest of every file that is loaded."""
 
 from pipelines.layout import BASE
+from pipelines.progress import progress
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.training import BaseParams
 from pipelines.sft.base import resolve_base
 
 
+@progress("hashing the base model")
 def main(run: Run) -> None:
     """Write ``models/base.json``."""
     params = run.section("base", BaseParams)

@@ -13,6 +13,7 @@ from curation.mixture import require_token_shares, resolve_shares
 from curation.records import read_records
 from curation.text import equality_key
 from pipelines.layout import BASE, CLEAN, DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
+from pipelines.progress import progress
 from pipelines.provenance.graph import require_independent
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
@@ -22,6 +23,7 @@ from pipelines.sft.base import read_pointer, tokenizer_of
 from pipelines.sft.tokens import count_tokens
 
 
+@progress("checking the mixture")
 def main(run: Run) -> None:
     """Write ``reports/check.json``; training depends on it."""
     judged_on = [SPLIT["dev"], SPLIT["test"], DEV_EXAMPLES, PROMPTS]

@@ -10,11 +10,13 @@ from curation.ledger import by_source_and_rule, write_ledger
 from curation.records import read_records, write_records
 from curation.review import count_by_rule, sample
 from pipelines.layout import DEDUPLICATED, LEDGER, REPORTS, REVIEW, SPLIT, VECTORS, by_source
+from pipelines.progress import progress
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import DedupParams
 
 
+@progress("looking for duplicates")
 def main(run: Run) -> None:
     """Write deduplicated train, the ledger, the counts and a sample of close decisions."""
     settings = DedupSettings(**run.section("dedup", DedupParams).model_dump())

@@ -12,11 +12,13 @@ from curation.ledger import by_source_and_rule, write_ledger
 from curation.records import read_records, write_records
 from curation.review import count_by_rule, sample
 from pipelines.layout import CLEAN, DEDUPLICATED, LEDGER, REPORTS, REVIEW, SPLIT, by_source
+from pipelines.progress import progress
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams
 
 
+@progress("looking for leaks")
 def main(run: Run) -> None:
     """Write clean train, the ledger, the leaks by kind and the recall by kind; recall under its gate fails."""
     params = run.section("leakage", LeakageParams)

@@ -5,6 +5,7 @@ from curation.jsonl import write_jsonl
 from curation.mixture import mix, read_request, receipt
 from curation.records import read_records
 from pipelines.layout import BASE, CLEAN, MIXTURE, REPORTS, by_source
+from pipelines.progress import progress
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import SourceParams
@@ -13,6 +14,7 @@ from pipelines.sft.base import read_pointer, tokenizer_of
 from pipelines.sft.tokens import count_tokens
 
 
+@progress("drawing the mixture")
 def main(run: Run) -> None:
     """Write ``train.jsonl`` and ``reports/mixture.json``."""
     sources = run.entries("sources", SourceParams)

@@ -9,11 +9,13 @@ from curation.records import Conversation, Origin, write_origins, write_records
 from curation.sources import parse
 from curation.sources.intake import take_in
 from pipelines.layout import ORIGINS, QUARANTINE, RAW, RECORDS, REPORTS
+from pipelines.progress import progress
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import RecordsParams, parse_sources
 
 
+@progress("reading raw files")
 def main(run: Run) -> None:
     """Write one Parquet table and one quarantine file a source, the origins and the counts."""
     params = run.section("records", RecordsParams)

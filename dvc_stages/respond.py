@@ -5,6 +5,7 @@ from pathlib import Path
 from curation.jsonl import read_jsonl, write_jsonl
 from pipelines.evaluation.respond import RespondSettings, respond
 from pipelines.layout import BASE, PROMPTS
+from pipelines.progress import progress
 from pipelines.provenance.lineage import build_lineage, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import RespondParams
@@ -18,7 +19,9 @@ def main(run: Run) -> None:
     settings = RespondSettings(**run.section("respond", RespondParams).model_dump())
     model = BASE if run.key == "base" else Path("models") / run.key
     hardware = choose(settings.device, settings.threads)
-    write_jsonl(respond(model, read_jsonl(PROMPTS), settings), RESPONSES / f"{run.key}.jsonl")
+    with progress(f"replies of {run.key}") as show:
+        replies = respond(model, read_jsonl(PROMPTS), settings, progress=show)
+    write_jsonl(replies, RESPONSES / f"{run.key}.jsonl")
     lineage = build_lineage(run, device=hardware.device, dtype=hardware.dtype, threads=hardware.threads, parent=model)
     write_json(RESPONSES / f"{run.key}.lineage.json", lineage)
 

@@ -9,6 +9,7 @@ from curation.expectations import conversation_frame, require, split_frame, vali
 from curation.records import read_records
 from curation.sources import LABELS
 from pipelines.layout import CLEAN, RECORDS, REPORTS, SPLIT
+from pipelines.progress import progress
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import DedupParams, RecordsParams, ValidateParams, parse_sources
@@ -26,6 +27,7 @@ def tables(sources: list[str]) -> Iterator[tuple[str, "pd.DataFrame"]]:
     yield "splits", split_frame(c for records in splits.values() for c in records)
 
 
+@progress("validating tables")
 def main(run: Run) -> None:
     """Write the outcome of every expectation on records, clean train, dev and test."""
     sources = parse_sources(run.value("sources"))

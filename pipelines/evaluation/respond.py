@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,7 @@ def respond(
     *,
     base: BasePointer | None = None,
     root: Path = Path(),
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Reply to every prompt ``{"id", "messages"}`` (messages complete, the system message included).
 
@@ -72,7 +73,8 @@ def respond(
     padded on the left. Each result row holds ``prompt_id``; ``text``, decoded without special tokens, only
     trailing white space removed; ``new_tokens``, those generated, eos included; ``finished``, whether eos was
     reached; ``special_tokens``, how many special tokens other than that eos were generated (decoding hides
-    them); ``prompt_tokens``; ``prompt_truncated_turns``.
+    them); ``prompt_tokens``; ``prompt_truncated_turns``. ``progress`` is told after each batch how many prompts are
+    answered, and of how many.
 
     Raises HeartwoodError for a prompt without id or messages, one whose last turn does not fit, a context
     longer than the model's, and everything that ``load_model`` refuses.
@@ -88,11 +90,15 @@ def respond(
             )
         with quiet_libraries():
             encoded = [_encode(tokenizer, prompt, number, settings) for number, prompt in enumerate(prompts)]
-        return generate(model, tokenizer, encoded, settings)
+        return generate(model, tokenizer, encoded, settings, progress)
 
 
 def generate(
-    model: Any, tokenizer: Any, encoded: Sequence[tuple[str, EncodedPrompt]], settings: RespondSettings
+    model: Any,
+    tokenizer: Any,
+    encoded: Sequence[tuple[str, EncodedPrompt]],
+    settings: RespondSettings,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Result rows of ``respond`` for prompts ``(id, encoded)``, with a loaded model."""
     import torch
@@ -127,6 +133,8 @@ def generate(
             )
         for (prompt_id, prompt), row in zip(batch, output[:, len(ids[0]) :].tolist(), strict=True):
             results.append(_result(tokenizer, prompt_id, prompt, row))
+        if progress:
+            progress(len(results), len(encoded))
     return results
 
 
