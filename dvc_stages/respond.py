@@ -5,6 +5,7 @@ from pathlib import Path
 from curation.jsonl import read_jsonl, write_jsonl
 from pipelines.evaluation.respond import RespondSettings, respond
 from pipelines.layout import BASE, PROMPTS
+from pipelines.provenance.environment import describe
 from pipelines.provenance.lineage import build_lineage, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import RespondParams
@@ -19,8 +20,10 @@ def main(run: Run) -> None:
     model = BASE if run.key == "base" else Path("models") / run.key
     hardware = choose(settings.device, settings.threads)
     write_jsonl(respond(model, read_jsonl(PROMPTS), settings), RESPONSES / f"{run.key}.jsonl")
-    lineage = build_lineage(run, device=hardware.device, dtype=hardware.dtype, threads=hardware.threads, parent=model)
-    write_json(RESPONSES / f"{run.key}.lineage.json", lineage)
+    environment = describe(
+        "training", run.locks(), device=hardware.device, dtype=hardware.dtype, threads=hardware.threads
+    )
+    write_json(RESPONSES / f"{run.key}.lineage.json", build_lineage(run, environment, model))
 
 
 if __name__ == "__main__":
