@@ -28,15 +28,15 @@ class Lock:
 
     def deps(self, stage: str) -> dict[str, str]:
         """The md5 of everything that a stage read, by path."""
-        return {d["path"]: str(d.get("md5")) for d in self.stages[stage].get("deps", [])}
+        return {d["path"]: str(d.get("md5")) for d in self.stages.get(stage, {}).get("deps", [])}
 
     def outs(self, stage: str) -> dict[str, str]:
         """The md5 of everything that a stage wrote, by path."""
-        return {o["path"]: str(o.get("md5")) for o in self.stages[stage].get("outs", [])}
+        return {o["path"]: str(o.get("md5")) for o in self.stages.get(stage, {}).get("outs", [])}
 
     def params(self, stage: str) -> dict[str, Any]:
         """The params that a stage ran with, by dotted key."""
-        return (self.stages[stage].get("params") or {}).get("params.yaml") or {}
+        return (self.stages.get(stage, {}).get("params") or {}).get("params.yaml") or {}
 
 
 @dataclass(frozen=True)
