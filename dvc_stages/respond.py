@@ -6,6 +6,7 @@ from curation.jsonl import read_jsonl, write_jsonl
 from pipelines.evaluation.respond import RespondSettings, respond
 from pipelines.layout import BASE, PROMPTS
 from pipelines.progress import progress
+from pipelines.provenance.environment import describe
 from pipelines.provenance.lineage import build_lineage, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import RespondParams
@@ -22,8 +23,10 @@ def main(run: Run) -> None:
     with progress(f"replies of {run.key}") as show:
         replies = respond(model, read_jsonl(PROMPTS), settings, progress=show)
     write_jsonl(replies, RESPONSES / f"{run.key}.jsonl")
-    lineage = build_lineage(run, device=hardware.device, dtype=hardware.dtype, threads=hardware.threads, parent=model)
-    write_json(RESPONSES / f"{run.key}.lineage.json", lineage)
+    environment = describe(
+        "training", run.locks(), device=hardware.device, dtype=hardware.dtype, threads=hardware.threads
+    )
+    write_json(RESPONSES / f"{run.key}.lineage.json", build_lineage(run, environment, model))
 
 
 if __name__ == "__main__":

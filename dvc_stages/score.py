@@ -1,13 +1,14 @@
 """Gates and judge on one model's replies, with the digests of everything that the score rests on."""
 
+import platform
 from pathlib import Path
 from typing import Any
 
-from curation.jsonl import read_jsonl, write_jsonl
+from curation.jsonl import write_jsonl
 from pipelines.evaluation.gates import GATES_VERSION
-from pipelines.evaluation.judges.epitome import load_head
-from pipelines.evaluation.score import score_model
+from pipelines.evaluation.rate import rate_responses
 from pipelines.layout import DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS
+from pipelines.provenance.environment import differences, in_words, installed
 from pipelines.provenance.lineage import chain, input_md5, read_json, write_json
 from pipelines.provenance.stage import Run, execute
 
@@ -19,17 +20,27 @@ def main(run: Run) -> None:
     model = run.key
     responses = Path(f"data/responses/{model}.jsonl")
     lineage = read_json(Path(f"data/responses/{model}.lineage.json"))
-    judge = load_head(Path("models/judge"))
-    result = score_model(read_jsonl(PROMPTS), read_jsonl(responses), judge)
+    result = rate_responses(PROMPTS, responses, Path("models/judge"))
+    differing = differences(map(Path, run.locks()))
+    for link in chain(lineage):
+        differing |= link["differs_from_lock"]
     score: dict[str, Any] = {
         **result.summary,
         "judge": judge_name(read_json(REPORTS / "judge.json")),
+        "environment": in_words(differing),
         **digests(run, model, lineage),
     }
     write_json(REPORTS / "eq" / f"{model}.json", score)
     write_json(
         REPORTS / "eq" / f"{model}.detail.json",
-        {"inputs": run.evidence(), "code": run.code_digest(), "gates": GATES_VERSION, **result.breakdown},
+        {
+            "inputs": run.evidence(),
+            "code": run.code_digest(),
+            "packages": installed("evaluation"),
+            "python": platform.python_version(),
+            "gates": GATES_VERSION,
+            **result.breakdown,
+        },
     )
     write_jsonl(result.rows, REPORTS / "eq" / f"{model}.ratings.jsonl")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from curation.jsonl import read_jsonl
 from pipelines.layout import MIXTURE, REPORTS
+from pipelines.provenance.environment import describe
 from pipelines.provenance.lineage import build_lineage, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.training import CheckpointParams, SftParams
@@ -34,13 +35,11 @@ def main(run: Run) -> None:
     )
     parent, out = Path(checkpoint.parent), Path("models") / run.key
     result = train(read_jsonl(MIXTURE), parent, out, settings, skip=next_row(parent))
-    lineage = build_lineage(
-        run,
-        device=result.hardware.device,
-        dtype=result.hardware.dtype,
-        threads=result.hardware.threads,
-        parent=parent,
+    hardware = result.hardware
+    environment = describe(
+        "training", run.locks(), device=hardware.device, dtype=hardware.dtype, threads=hardware.threads
     )
+    lineage = build_lineage(run, environment, parent)
     lineage["consumed"] = result.consumed.uids_sha256
     lineage["consumed_rows"] = asdict(result.consumed)
     write_json(out / "lineage.json", lineage)

@@ -5,49 +5,65 @@ from typing import Annotated
 
 import typer
 
-from heartwood.options import Json
+from heartwood.options import Json, page
 
 
 def verify(
-    revisions: Annotated[list[str] | None, typer.Argument(help="Commits, tags, branches or experiments.")] = None,
+    revisions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REV]...", help="Commits, tags, branches or experiments; by default the working tree."),
+    ] = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Hash the bytes again, and derive what follows from them.")
+    ] = False,
+    rescore: Annotated[bool, typer.Option("--rescore", help="--data, and rate the replies again.")] = False,
+    regenerate: Annotated[bool, typer.Option("--regenerate", help="--rescore, and make the replies again.")] = False,
+    cache: Annotated[bool, typer.Option("--cache", help="Hash every object of DVC's cache against its name.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check the chain of hashes from raw data to every score, and name the first link that does not hold.
+    """Check the chain from raw data to every score, and name the first link that does not hold.
 
-    Exit code 0: verified. 1: stale (older than something upstream) or broken (evidence that contradicts itself).
-    2: incomplete (could not be checked). Works on any revision without checking it out, and needs no data. It
-    finds every edit that leaves dvc.lock, params.yaml, git and the scores' own inputs in disagreement; it cannot
-    find a rewrite in which all of them agree, nor damage inside the DVC cache.
+    Nothing is checked out. Each level includes the ones before it:
+
+    (no option) dvc.lock, dvc.yaml, params.yaml, code and reports in git, the score's own inputs; the means from the
+    ratings, the comparison, the headline. Needs no data. Finds every edit that leaves these in disagreement. Cannot
+    find damaged or exchanged data, nor an edit of ratings, means and lock that agree.
+
+    --data: every byte against its hash (working tree, else DVC's cache), md5 and sha256; lineages against the lock;
+    ids of records, digests of training rows and of the rows that each adapter consumed; a raw location outside the
+    repository against what `raw` read. Cannot find ratings that do not come from their replies.
+
+    --rescore: every rating again from its reply, with the recorded judge, within 0.001. Cannot find replies that the
+    model never gave, nor ratings moved by less than that.
+
+    --regenerate: every reply again from the recorded model, word for word. Where CPU or libraries are others than the
+    lineage names, a different word is no proof: incomplete. Cannot find an adapter that was trained on other rows
+    than all its evidence says: training is not repeated.
+
+    --cache: objects of the cache that DVC would restore although they are damaged; of any revision.
+
+    No level finds a rewrite of everything in which everything agrees. Only a signature made before it can.
+
+    Verdicts: verified; stale (consistent, but older than something upstream: dvc repro); broken (evidence that
+    contradicts itself); incomplete (could not be checked, and what is missing). Line ends do not count in git's files.
+
+    Exit code 0: all verified. 1: something stale or broken, or no such revision. 2: the rest is incomplete; usage.
     """
+    from pipelines.provenance.cache import check_cache
+    from pipelines.provenance.lock import read_lock
     from pipelines.provenance.revision import WORKSPACE, open_revision
-    from pipelines.provenance.verify import EXIT_CODES
-    from pipelines.provenance.verify import verify as verify_revision
+    from pipelines.provenance.tree import as_json as revision_json
+    from pipelines.provenance.tree import as_trees, report_json
+    from pipelines.provenance.verdict import exit_code
+    from pipelines.provenance.verify import LEVELS, verify_revision
 
-    results = {name: verify_revision(open_revision(name)) for name in revisions or [WORKSPACE]}
+    level = LEVELS[3 if regenerate else 2 if rescore else 1 if data else 0]
+    opened = [open_revision(name) for name in revisions or [WORKSPACE]]
+    results = [verify_revision(revision, level) for revision in opened]
+    others = [check_cache(read_lock(opened[0]))] if cache else []
     if as_json:
-        print(
-            json.dumps(
-                {
-                    name: [
-                        {
-                            "model": v.model,
-                            "verdict": v.verdict,
-                            "index": v.score,
-                            "links_checked": v.checked,
-                            "faults": [vars(f) for f in v.faults],
-                        }
-                        for v in verdicts
-                    ]
-                    for name, verdicts in results.items()
-                },
-                indent=2,
-            )
-        )
+        found = {r.revision: revision_json(r) for r in results}
+        print(json.dumps(found | {o.path: report_json(o) for o in others}, indent=2))
     else:
-        for name, verdicts in results.items():
-            print(name)
-            for v in verdicts:
-                print(f"  {v.model}: {v.verdict} ({v.checked} links checked)")
-                if v.first:
-                    print(f"    {v.first.stage}: {v.first.message}")
-    raise typer.Exit(max(EXIT_CODES[v.verdict] for verdicts in results.values() for v in verdicts))
+        page().print(as_trees(results, others))
+    raise typer.Exit(exit_code([v for r in results for v in (*r.scores, *r.reports)] + [*others]))

@@ -4,7 +4,7 @@ A reply that a gate catches is ``degenerate``: index 1, and its rate is a headli
 rate is ``unscored`` and enters no mean.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -99,28 +99,39 @@ def score_model(
         _row(prompt["id"], reason, None if reason else next(ratings))
         for (prompt, _), reason in zip(pairs, reasons, strict=True)
     ]
+    words = [len(r["text"].split()) for _, r in pairs]
+    summary = {**summarise(rows), "mean_words": _round(_mean(words))}
+    return ScoreResult(rows, summary, break_down(prompts, rows))
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The headline numbers of one model's score rows; everything in them that needs no text.
+
+    Raises:
+        HeartwoodError: fewer than two rows that are scored.
+    """
     scored = [row["index"] for row in rows if row["status"] != UNSCORED]
     interval = mean_interval(scored)
     rated = [row for row in rows if row["status"] == RATED]
-    degenerate = [row for row in rows if row["status"] == DEGENERATE]
-    words = [len(r["text"].split()) for _, r in pairs]
-    summary = {
+    return {
         "index": _round(interval.mean),
         "se": _round(interval.se),
         "ci_low": _round(interval.low),
         "ci_high": _round(interval.high),
         **{m: _round(_mean([row[m] for row in rated])) for m in MECHANISMS if rated},
-        "degenerate_rate": _round(len(degenerate) / len(rows)),
+        "degenerate_rate": _round(sum(row["status"] == DEGENERATE for row in rows) / len(rows)),
         "n": len(scored),
         "n_unscored": len(rows) - len(scored),
-        "mean_words": _round(_mean(words)),
     }
-    breakdown = {
-        "degenerate_by_reason": _count(row["reason"] for row in degenerate),
+
+
+def break_down(prompts: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Score rows counted by reason and averaged by emotion and source; rows in the order of the prompts."""
+    return {
+        "degenerate_by_reason": count_reasons(rows),
         "by_emotion": _by(prompts, rows, "emotion"),
         "by_source": _by(prompts, rows, "source"),
     }
-    return ScoreResult(rows, summary, breakdown)
 
 
 def _row(prompt_id: str, reason: str | None, rating: RatingLike | None) -> dict[str, Any]:
@@ -142,11 +153,9 @@ def _by(
     return {name: {"n": len(v), "index": _round(_mean(v))} for name, v in sorted(groups.items())}
 
 
-def _count(values: Any) -> dict[str, int]:
-    counts: dict[str, int] = defaultdict(int)
-    for value in values:
-        counts[value] += 1
-    return dict(sorted(counts.items()))
+def count_reasons(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many replies are degenerate for each reason."""
+    return dict(sorted(Counter(row["reason"] for row in rows if row["status"] == DEGENERATE).items()))
 
 
 def _mean(values: Sequence[float]) -> float:

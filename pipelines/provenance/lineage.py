@@ -1,16 +1,13 @@
 """Lineages: what a model or a file of responses was made from, written beside it."""
 
-import importlib.metadata
 import json
-import os
-import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.provenance.stage import Run
 
-SCHEME = "lineage-v1"
-TRAINING_PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "numpy")
+SCHEME = "lineage-v2"
 
 
 def write_json(path: Path, value: object) -> None:
@@ -26,21 +23,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def processor() -> str:
-    """The processor's model name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def build_lineage(run: Run, *, device: str, dtype: str, threads: int, parent: Path | None) -> dict[str, Any]:
+def build_lineage(run: Run, environment: Mapping[str, Any], parent: Path | None) -> dict[str, Any]:
     """The lineage of what this run writes.
 
     Args:
+        environment: what it ran on, as ``environment.describe`` says it.
         parent: the model that the run starts from; an adapter folder's own lineage is carried along whole.
     """
     lineage: dict[str, Any] = {
@@ -49,15 +36,7 @@ def build_lineage(run: Run, *, device: str, dtype: str, threads: int, parent: Pa
         "inputs": run.evidence(),
         "params": run.inputs.params,
         "code": run.code_digest(),
-        "packages": {name: importlib.metadata.version(name) for name in TRAINING_PACKAGES},
-        "python": platform.python_version(),
-        "hardware": {
-            "device": device,
-            "dtype": dtype,
-            "threads": threads,
-            "processor": processor(),
-            "cores": os.cpu_count() or 0,
-        },
+        **environment,
     }
     if parent is not None and parent.is_dir():
         lineage["parent"] = {"path": parent.as_posix(), "lineage": read_json(parent / "lineage.json")}

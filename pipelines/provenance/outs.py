@@ -9,8 +9,8 @@ from typing import Any
 
 from curation.errors import HeartwoodError
 from pipelines.provenance.hashing import hash_file
+from pipelines.provenance.lock import Lock, read_lock
 from pipelines.provenance.revision import Revision
-from pipelines.provenance.verify import Lock, read_lock
 
 _HINT = "fetch it (dvc fetch --all-commits, or dvc exp pull), or make it again: dvc repro"
 

@@ -144,6 +144,10 @@ class Run:
         """md5 and sha256 of every input file that is data, by path."""
         return {p: d.as_dict() for p, d in self.inputs.files.items() if not is_code(p)}
 
+    def locks(self) -> list[str]:
+        """The library locks among this stage's dependencies."""
+        return [p for p in self.inputs.files if p.startswith("requirements/")]
+
     def code_digest(self) -> str:
         """sha256 over the sha256 of every code file or package that this stage depends on."""
         return digest({p: d.sha256 for p, d in self.inputs.files.items() if is_code(p)})

@@ -143,7 +143,7 @@ def test_scores_carry_their_evidence(clone: Clone) -> None:
 
 def test_verify_says_verified(clone: Clone) -> None:
     done = clone.heartwood("verify", "HEAD")
-    assert done.stdout.count(": verified") == 3
+    assert done.stdout.count(": verified") == 5
 
 
 def test_scores_prints_the_table(clone: Clone) -> None:
@@ -176,7 +176,7 @@ def test_verify_names_the_link_that_an_edit_breaks(clone: Clone, path: str, verd
     finally:
         target.write_bytes(before)
     assert done.returncode == 1
-    found = next(v for v in json.loads(done.stdout)["workspace"] if v["model"] == "sft-100")
+    found = next(v for v in json.loads(done.stdout)["workspace"]["scores"] if v["model"] == "sft-100")
     assert found["verdict"] == verdict
     assert any(named in f["link"] for f in found["faults"] if f["kind"] == verdict)
 
