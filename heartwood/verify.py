@@ -1,15 +1,23 @@
 """``heartwood verify``."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from curation.errors import HeartwoodError
 from heartwood.options import Json
 
 
 def verify(
-    revisions: Annotated[list[str] | None, typer.Argument(help="Commits, tags, branches or experiments.")] = None,
+    revisions: Annotated[
+        list[str] | None, typer.Argument(help="Commits, tags, branches or experiments, or folders of releases.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="PUB.pem", help="The publisher's public key, to check the signature of a release."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check the chain of hashes from raw data to every score, and name the first link that does not hold.
@@ -18,12 +26,22 @@ def verify(
     2: incomplete (could not be checked). Works on any revision without checking it out, and needs no data. It
     finds every edit that leaves dvc.lock, params.yaml, git and the scores' own inputs in disagreement; it cannot
     find a rewrite in which all of them agree, nor damage inside the DVC cache.
+
+    A folder that `heartwood export` wrote is checked by itself, without repository: every file, the chain, cards and
+    metadata against the reports, scores against their ratings, and with --key who signed it.
     """
+    from pipelines.provenance.export.check import is_release, verify_folder
     from pipelines.provenance.revision import WORKSPACE, open_revision
     from pipelines.provenance.verify import EXIT_CODES
     from pipelines.provenance.verify import verify as verify_revision
 
-    results = {name: verify_revision(open_revision(name)) for name in revisions or [WORKSPACE]}
+    names = revisions or [WORKSPACE]
+    if key is not None and not any(is_release(Path(name)) for name in names):
+        raise HeartwoodError("--key checks the signature of a release", hint="name the folder of one")
+    results = {
+        name: verify_folder(Path(name), key) if is_release(Path(name)) else verify_revision(open_revision(name))
+        for name in names
+    }
     if as_json:
         print(
             json.dumps(
