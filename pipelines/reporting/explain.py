@@ -405,6 +405,8 @@ def _explain(tables: Tables, found: Other) -> Explanation:
                 break
         else:
             decisions += [*_validated(tables, record, "train"), _mixed(tables, record)]
+            if decisions[-1].draws:
+                decisions += _checked(tables)
     elif split.outcome in layout.SPLIT:
         decisions.append(Decision("dedup", "kept", "held-out records are never touched, by dedup or by leakage"))
         decisions += [*_validated(tables, record, split.outcome), *_held_out(tables, record, split.outcome)]
@@ -535,6 +537,16 @@ def _mixed(tables: Tables, record: Conversation) -> Decision:
         f"{drawn} of the {available} examples of {record.source} are wanted (share {share:g}), first in the order of"
         f" sha256(seed, uid); none of its {possible} is among them",
     )
+
+
+def _checked(tables: Tables) -> list[Decision]:
+    """What the last check said of the mixture as a whole; nothing where it has not run."""
+    report = tables.report("check")
+    if report is None:
+        return []
+    found = report["residual_leaks"] + report["records_with_evaluation_prompts"]
+    because = f"{found} of the {report['records']} records in the mixture repeat text of dev, test or the prompts"
+    return [Decision("check", "failed" if found else "passed", because)]
 
 
 def _held_out(tables: Tables, record: Conversation, split: str) -> list[Decision]:

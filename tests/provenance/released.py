@@ -126,7 +126,7 @@ def dev():
 
 
 def base():
-    write_json(Path("models/base.json"), {"name": params["base"]["name"], "revision": None})
+    write_json(Path("models/base.json"), params["base"])
 
 
 def sft():
@@ -225,6 +225,7 @@ mix:
   goemotions: 4
 base:
   name: TinyLlama/TinyLlama-1.1B-Chat-v1.0
+  revision: fe8a4ea1ffedaf415f4da2f062534de366a451e6
 checkpoints:
   sft-100:
     parent: models/base.json

@@ -144,6 +144,11 @@ def test_an_expectation_that_names_the_record_is_said(project, tmp_path):
     suite = {"description": "no turn is very long", "severity": "warning", "success": False, "uids": [uid]}
     report = {"records": {"expectations": [suite]}, "train": {"expectations": [{**suite, "uids": []}]}}
     (copy / "reports/validation.json").write_text(json.dumps(report))
+    check = {"residual_leaks": 0, "records_with_evaluation_prompts": 1, "records": 4}
+    (copy / "reports/check.json").write_text(json.dumps(check))
+    last = only(explain(uid, copy)).decisions[-1]
+    assert (last.stage, last.outcome) == ("check", "failed")
+    assert last.because.startswith("1 of the 4 records in the mixture repeat text")
     named = next(d for d in only(explain(uid, copy)).decisions if d.stage == "validate")
     assert named.outcome == "named"
     assert "1 of 2 expectations on the tables records, train name it: records: no turn is very long" in named.because

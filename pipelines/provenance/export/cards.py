@@ -11,8 +11,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipelines.evaluation.ratings import MECHANISMS
-from pipelines.layout import DEV_EXAMPLES, MIXTURE, PROMPTS
-from pipelines.provenance.export.facts import VERIFIED, WEIGHTS, Facts
+from pipelines.layout import BASE, DEV_EXAMPLES, MIXTURE, PROMPTS
+from pipelines.provenance.export.facts import VERIFIED, WEIGHTS, Adapter, Facts
 from pipelines.provenance.export.licences import JUDGE, RollUp
 from pipelines.provenance.export.statement import PREDICATE_TYPE
 from pipelines.provenance.lineage import input_md5
@@ -88,7 +88,8 @@ def model_card(facts: Facts, model: str) -> str:
     front = {
         "license": adapter.licence.hub_id,
         **_named(adapter.licence),
-        "base_model": adapter.base,
+        # The hub takes it for the name of a model of its own, which a folder is not.
+        **({"base_model": adapter.base} if adapter.base_revision else {}),
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "language": ["en"],
@@ -120,7 +121,7 @@ def model_card(facts: Facts, model: str) -> str:
         *_table_of(
             {
                 "weights": f"`{WEIGHTS}`, sha256 `{facts.digests[f'{adapter.path}/{WEIGHTS}'].sha256}`",
-                "base": _base(facts, adapter.base),
+                "base": _base(facts, adapter),
                 "stage": str(adapter.lineage.get("stage", "")),
                 "goes on from": str((adapter.lineage.get("parent") or {}).get("path", "the base")),
                 "rows trained on": f"{trained['rows']:,} ({_pairs(trained['rows_by_source'])})" if trained else "",
@@ -297,7 +298,7 @@ def _scores(facts: Facts, models: Iterable[str]) -> list[str]:
 
 def _limits(facts: Facts) -> list[str]:
     found = [
-        "English alone; the corpora are crowd-written or taken from a public forum, and carry its tastes and biases.",
+        "Written in English by few kinds of people: the texts carry their tastes and biases.",
         "Contact details are masked by patterns; what patterns miss is still there.",
         "The index counts what a small judge sees in words. It says nothing about safety, truth or clinical quality.",
     ]
@@ -325,9 +326,10 @@ def _citations(licence: RollUp) -> list[str]:
     return [w.bibtex for w in licence.works if w.bibtex]
 
 
-def _base(facts: Facts, name: str) -> str:
-    digest = facts.digest("models/base.json")
-    return f"`{name}`" + (f", pointer `models/base.json` sha256 `{digest.sha256}`" if digest else "")
+def _base(facts: Facts, adapter: Adapter) -> str:
+    at = f" at `{adapter.base_revision}`" if adapter.base_revision else ""
+    digest = facts.digest(BASE.as_posix())
+    return f"`{adapter.base}`{at}" + (f", pointer `{BASE}` sha256 `{digest.sha256}`" if digest else "")
 
 
 def _counts(counts: Mapping[str, int], names: Iterable[str]) -> list[str]:

@@ -77,6 +77,7 @@ class Adapter:
 
     path: str
     base: str
+    base_revision: str
     lineage: dict[str, Any]
     consumed: dict[str, Any]
     licence: RollUp
@@ -207,8 +208,9 @@ def _adapter(folder: Path, path: str, sources: Mapping[str, Work], mixture_md5: 
         works.append(
             Work("another mixture", UNSTATED, "the adapter was trained on a mixture that is not in this release")
         )
-    works.append(base_model(str(base["name"]), base.get("revision")))
-    return Adapter(path, str(base["name"]), lineage, trained[0], roll_up(works))
+    name, revision = str(base["name"]), str(base.get("revision") or "")
+    works.append(base_model(name, revision))
+    return Adapter(path, name, revision, lineage, trained[0], roll_up(works))
 
 
 def is_inside(path: str) -> bool:

@@ -202,12 +202,12 @@ def corpus(name: str, entry: Mapping[str, Any] | None, location: str) -> Work:
     return Work(name, of.licence, of.basis, of.title, of.url, of.bibtex)
 
 
-def base_model(name: str, revision: str | None) -> Work:
-    """A base model as a work with its licence."""
+def base_model(name: str, revision: str) -> Work:
+    """A base model as a work with its licence; the revision is empty for a folder."""
     if name in BASES:
         return BASES[name]
-    url = f"https://huggingface.co/{name}" + (f"/tree/{revision}" if revision else "")
-    return Work(name, UNSTATED, "its terms are not recorded here: see its own card", url=url if revision else "")
+    url = f"https://huggingface.co/{name}/tree/{revision}" if revision else ""
+    return Work(name, UNSTATED, "its terms are not recorded here: see its own card", url=url)
 
 
 @dataclass(frozen=True)
