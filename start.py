@@ -36,7 +36,7 @@ def setup() -> None:
     print("building the environment in .venv (some minutes the first time)", flush=True)
     if not BIN.exists():
         venv.create(VENV, with_pip=True)
-    extras = f"{ROOT}[curation,training,evaluation,report,dev]"
+    extras = f"{ROOT}[curation,training,evaluation,report,export,dev]"
     run("python", "-m", "pip", "install", "--quiet", "--constraint", str(LOCK), "--editable", extras)
     STAMP.write_text(wanted, encoding="utf-8")
 

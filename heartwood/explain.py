@@ -14,13 +14,17 @@ def explain(
         str,
         typer.Argument(
             metavar="ID",
-            help="A record's uid or id, the first 8 or more characters of one, an example's or a prompt's id, or"
-            " FILE:ROW of the raw data (train.tsv:12; source/train.tsv:12 where two sources have such a file).",
+            help="A record's uid or id, the first 8 or more characters of one, an example's or a prompt's id; or"
+            " FILE:ROW of the mixture, the dev examples or the prompts (data/mixture/train.jsonl:7), or of the raw data"
+            " (train.tsv:12; source/train.tsv:12 where two sources have such a file).",
         ),
     ],
     as_json: Json = False,
 ) -> None:
     """Show why a record was removed or kept, from raw row to mixture, with rule, score and both texts.
+
+    Of a line of the mixture: the corpus file and rows that it is from, every step and rule that its record passed,
+    what was removed in its favour, and its place among the draws.
 
     Reads the tables of the workspace: run it in the project's root, after `dvc repro` or `dvc pull`. Rows of raw
     data count from 1, a header is row 1.

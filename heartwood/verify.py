@@ -1,17 +1,22 @@
 """``heartwood verify``."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from curation.errors import HeartwoodError
 from heartwood.options import Json, page
 
 
 def verify(
     revisions: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[REV]...", help="Commits, tags, branches or experiments; by default the working tree."),
+        typer.Argument(
+            metavar="[REV]...",
+            help="Commits, tags, branches or experiments, or folders of releases; by default the working tree.",
+        ),
     ] = None,
     data: Annotated[
         bool, typer.Option("--data", help="Hash the bytes again, and derive what follows from them.")
@@ -19,6 +24,10 @@ def verify(
     rescore: Annotated[bool, typer.Option("--rescore", help="--data, and rate the replies again.")] = False,
     regenerate: Annotated[bool, typer.Option("--regenerate", help="--rescore, and make the replies again.")] = False,
     cache: Annotated[bool, typer.Option("--cache", help="Hash every object of DVC's cache against its name.")] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="PUB.pem", help="The publisher's public key, to check the signature of a release."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check the chain from raw data to every score, and name the first link that does not hold.
@@ -42,6 +51,9 @@ def verify(
 
     --cache: objects of the cache that DVC would restore although they are damaged; of any revision.
 
+    A folder that `heartwood export` wrote is checked by itself, without repository: every file, the chain, cards and
+    metadata against the reports, scores against their ratings, and with --key who signed it.
+
     No level finds a rewrite of everything in which everything agrees. Only a signature made before it can.
 
     Verdicts: verified; stale (consistent, but older than something upstream: dvc repro); broken (evidence that
@@ -50,6 +62,7 @@ def verify(
     Exit code 0: all verified. 1: something stale or broken, or no such revision. 2: the rest is incomplete; usage.
     """
     from pipelines.provenance.cache import check_cache
+    from pipelines.provenance.export.check import is_release, verify_folder
     from pipelines.provenance.lock import read_lock
     from pipelines.provenance.revision import WORKSPACE, open_revision
     from pipelines.provenance.tree import as_json as revision_json
@@ -58,9 +71,17 @@ def verify(
     from pipelines.provenance.verify import LEVELS, verify_revision
 
     level = LEVELS[3 if regenerate else 2 if rescore else 1 if data else 0]
-    opened = [open_revision(name) for name in revisions or [WORKSPACE]]
-    results = [verify_revision(revision, level) for revision in opened]
-    others = [check_cache(read_lock(opened[0]))] if cache else []
+    names = revisions or [WORKSPACE]
+    releases = [name for name in names if is_release(Path(name))]
+    if key is not None and not releases:
+        raise HeartwoodError("--key checks the signature of a release", hint="name the folder of one")
+    opened = {name: open_revision(name) for name in names if name not in releases}
+    results = [
+        verify_revision(opened[name], level) if name in opened else verify_folder(Path(name), key) for name in names
+    ]
+    if cache and not opened:
+        raise HeartwoodError("--cache checks the cache of a repository", hint="name a revision, or nothing")
+    others = [check_cache(read_lock(next(iter(opened.values()))))] if cache else []
     if as_json:
         found = {r.revision: revision_json(r) for r in results}
         print(json.dumps(found | {o.path: report_json(o) for o in others}, indent=2))

@@ -1,10 +1,16 @@
-"""Why a record was removed or kept: its way from raw rows to the mixture, from the tables of the workspace."""
+"""Why a record was removed or kept: its way from raw rows to the mixture, from the tables of the workspace.
+
+A question is answered in a second or two on the real corpora: tables are read by row and column, dvc.lock by stage,
+and nothing heavy is imported.
+"""
 
 import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +33,9 @@ _ID = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}(-[0-9]+)?")
 _TEXTS_SHOWN = 12
 _RAW_SHOWN = 600
 _REMOVALS_SHOWN = 10
+LOCK = "dvc.lock"
+LINES = (layout.MIXTURE, layout.DEV_EXAMPLES, layout.PROMPTS)
+"""The JSON Lines tables whose lines can be asked about as FILE:ROW."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,31 @@ class Other:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A rule that a record passed: its name, and its parameters as ``dvc.lock`` has them (empty without it)."""
+
+    rule: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One row of the mixture that is made of a record.
+
+    ``position`` counts the rows of its source in the order of sha256(seed, uid), in which they are drawn; past
+    ``available``, the source's examples after curation, they start again.
+    """
+
+    row: int
+    uid: str
+    turn: int
+    position: int
+    available: int
+
+
+@dataclass(frozen=True)
 class Decision:
-    """What one stage did with a record, and why; the rule and its evidence where one decided."""
+    """What one stage did with a record, and why; the rule and its evidence where one decided, and those it passed."""
 
     stage: str
     outcome: str
@@ -64,6 +96,17 @@ class Decision:
     parameters: dict[str, Any] = field(default_factory=dict)
     score: float | None = None
     other: Other | None = None
+    passed: tuple[Rule, ...] = ()
+    draws: tuple[Draw, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """The line that was asked about: its file and row, and what it holds."""
+
+    file: str
+    row: int
+    content: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,16 +132,18 @@ class QuarantinedRow:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an id or FILE:ROW stands for: records, or a quarantined row."""
+    """What an id or FILE:ROW stands for: records, or a quarantined row; of a line of the mixture, that line too."""
 
     asked: str
     records: list[Explanation]
     quarantined: list[QuarantinedRow]
+    line: Line | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
             "asked": self.asked,
+            **({"line": vars(self.line)} if self.line else {}),
             "records": [_explanation_dict(e) for e in self.records],
             "quarantined": [{"source": q.source, **q.row} for q in self.quarantined],
         }
@@ -114,7 +159,10 @@ def _explanation_dict(explanation: Explanation) -> dict[str, Any]:
 
 
 def _decision_dict(decision: Decision) -> dict[str, Any]:
-    found = {k: v for k, v in vars(decision).items() if k != "other" and v not in ("", {}, None)}
+    found = {k: v for k, v in vars(decision).items() if k != "other" and v not in ("", {}, None, ())}
+    for key in ("passed", "draws"):
+        if key in found:
+            found[key] = [vars(item) for item in found[key]]
     if decision.other:
         found["other"] = {**as_row(decision.other.record), "origin": vars(decision.other.place)}
     return found
@@ -186,6 +234,52 @@ class Tables:
         rows = [(number, json.loads(line)) for number, line in lines]
         return [(number, row) for number, row in rows if row.get(key) == value]
 
+    def line(self, path: Path, number: int) -> dict[str, Any]:
+        """One row of a JSON Lines table, numbered from 1.
+
+        Raises:
+            HeartwoodError: the table is not there, or has no such row.
+        """
+        with self.require(path).open(encoding="utf-8") as handle:
+            text = next(islice(handle, number - 1, None), None) if number else None
+        if text is None:
+            with self.require(path).open("rb") as handle_of_bytes:
+                rows = sum(1 for _ in handle_of_bytes)
+            raise HeartwoodError(f"{path}:{number}: no such row; it has {rows}", hint="rows count from 1")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def draws(self, record: Conversation, available: int) -> tuple[Draw, ...]:
+        """The rows of the mixture that are made of a record, in file order."""
+        # Keys stand in the order and form in which write_jsonl writes them; inside a text, quotes are escaped.
+        source, found, position = f'"source": {json.dumps(record.source)}', [], 0
+        with (self._root / layout.MIXTURE).open(encoding="utf-8") as handle:
+            for number, line in enumerate(handle, start=1):
+                if source not in line:
+                    continue
+                position += 1
+                if record.uid in line and (row := json.loads(line))["conversation"] == record.uid:
+                    turn = int(row["uid"].rpartition("-")[2])
+                    found.append(Draw(number, row["uid"], turn, position, available))
+        return tuple(found)
+
+    def params(self, stage: str) -> dict[str, Any]:
+        """The params that a stage ran with, by key, from ``dvc.lock``; empty where it has none of that stage.
+
+        The stage's block alone is parsed: all of the file takes half a second.
+        """
+        path = self._root / LOCK
+        if not path.is_file():
+            return {}
+        block = re.search(rf"^  {re.escape(stage)}:\n((?:    .*\n)+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if block is None:
+            return {}
+        from ruamel.yaml import YAML
+
+        locked = YAML(typ="safe", pure=True).load(dedent(block[1]))
+        found: dict[str, Any] = (locked.get("params") or {}).get("params.yaml", {})
+        return found
+
     def report(self, name: str) -> dict[str, Any] | None:
         """A report of the workspace."""
         path = self._root / layout.REPORTS / f"{name}.json"
@@ -198,7 +292,8 @@ def explain(asked: str, root: Path) -> Answer:
 
     Args:
         asked: a record's uid, its id (all copies), a prefix of at least 8 characters that only one id has, the uid
-            of an example in the mixture, the id of a prompt, or FILE:ROW of the raw data, the file named as in the
+            of an example in the mixture, the id of a prompt, or FILE:ROW: of the mixture, the dev examples or the
+            prompts by their path (``data/mixture/train.jsonl:7``), or of the raw data, the file named as in the
             origins (``train.tsv``), with its source before it where two sources have such a file.
         root: the project's root.
 
@@ -207,14 +302,30 @@ def explain(asked: str, root: Path) -> Answer:
     """
     tables = Tables(root)
     uids: Sequence[str]
-    if (match := _ROW.fullmatch(asked)) is not None:
+    line: Line | None = None
+    if (match := _ROW.fullmatch(asked)) is not None and (path := _lines(root, match["file"])) is not None:
+        line = Line(path.as_posix(), int(match["row"]), tables.line(path, int(match["row"])))
+        uids = [line.content["conversation"]]
+    elif match is not None:
         quarantined, uids = _by_row(tables, match["file"], int(match["row"]))
         if quarantined:
             return Answer(asked, [], quarantined)
     else:
         uids = _by_id(tables, asked.lower())
     records = tables.records(uids)
-    return Answer(asked, [_explain(tables, records[uid]) for uid in uids], [])
+    if line and line.content["conversation"] not in records:
+        raise HeartwoodError(
+            f"{line.file}:{line.row}: its record {line.content['conversation']} is not in data/records: these are of"
+            " different runs",
+            hint="run `dvc checkout`, or `dvc repro`",
+        )
+    return Answer(asked, [_explain(tables, records[uid]) for uid in uids], [], line)
+
+
+def _lines(root: Path, file: str) -> Path | None:
+    """The JSON Lines table that a file is, or None."""
+    asked = (root / file).resolve()
+    return next((path for path in LINES if (root / path).resolve() == asked), None)
 
 
 def _by_row(tables: Tables, file: str, row: int) -> tuple[list[QuarantinedRow], list[str]]:
@@ -283,20 +394,48 @@ def _by_id(tables: Tables, asked: str) -> list[str]:
 
 def _explain(tables: Tables, found: Other) -> Explanation:
     record = found.record
-    decisions = [Decision("records", "kept")] if found.place.file else []
+    decisions = [_parsed(tables, record)] if found.place.file else []
     split = _split(tables, record) if found.place.file else Decision("split", "train", "its parts stand in train")
     decisions.append(split)
+    instead_of = _instead_of(tables, record.uid)
     if split.outcome == "train":
         for stage, output in (("dedup", layout.DEDUPLICATED), ("leakage", layout.CLEAN)):
-            decisions.append(_filtered(tables, record, stage, output))
+            decisions.append(_filtered(tables, record, stage, output, instead_of))
             if decisions[-1].outcome != "kept":
                 break
         else:
-            decisions.append(_mixed(tables, record))
+            decisions += [*_validated(tables, record, "train"), _mixed(tables, record)]
+            if decisions[-1].draws:
+                decisions += _checked(tables)
     elif split.outcome in layout.SPLIT:
         decisions.append(Decision("dedup", "kept", "held-out records are never touched, by dedup or by leakage"))
-        decisions += _held_out(tables, record, split.outcome)
-    return Explanation(found.place, record, decisions, _instead_of(tables, record.uid))
+        decisions += [*_validated(tables, record, split.outcome), *_held_out(tables, record, split.outcome)]
+    return Explanation(found.place, record, decisions, instead_of)
+
+
+def _parsed(tables: Tables, record: Conversation) -> Decision:
+    params = tables.params("records")
+    entry = (params.get("sources") or {}).get(record.source)
+    if not entry:
+        return Decision("records", "kept")
+    contact = (params.get("records") or {}).get("contact", "")
+    return Decision("records", "kept", f"parsed as {entry['format']}; contact details: {contact}")
+
+
+def _validated(tables: Tables, record: Conversation, split: str) -> list[Decision]:
+    """What the suites of the tables that hold a record say of it; nothing where ``validate`` has not run."""
+    report = tables.report("validation")
+    if report is None:
+        return []
+    suites = [name for name in ("records", "splits", split) if name in report]
+    checks = [(name, e) for name in suites for e in report[name]["expectations"]]
+    named = [f"{name}: {e['description']} ({e['severity']})" for name, e in checks if record.uid in e["uids"]]
+    counted = f"{len(checks)} expectations on the tables {', '.join(suites)}"
+    if named:
+        return [Decision("validate", "named", f"{len(named)} of {counted} name it: {'; '.join(named)}")]
+    failed = sum(not e["success"] for _, e in checks)
+    others = f"; {failed} failed because of others" if failed else ""
+    return [Decision("validate", "passed", f"none of {counted} names it{others}")]
 
 
 def _removal(tables: Tables, stage: str, row: dict[str, Any]) -> Decision:
@@ -331,15 +470,42 @@ def _contradiction(stage: str, output: object, ledger: Path) -> Decision:
     )
 
 
-def _filtered(tables: Tables, record: Conversation, stage: str, output: Path) -> Decision:
+def _filtered(
+    tables: Tables, record: Conversation, stage: str, output: Path, instead_of: Sequence[Decision]
+) -> Decision:
     ledger = layout.LEDGER[stage]
     if not tables.has(ledger) or not tables.has(output):
         return _not_run(stage, output)
     if rows := tables.rows(ledger, "uid", [record.uid]):
         return _removal(tables, stage, rows[0])
     if record.uid in tables.uids(output, record.uid):
-        return Decision(stage, "kept", f"in {output}; no rule removed it")
+        favoured = sum(d.stage == stage for d in instead_of)
+        more = f"; {favoured} removed in its favour" if favoured else ""
+        return Decision(stage, "kept", f"in {output}; no rule removed it{more}", passed=_rules(tables, stage))
     return _contradiction(stage, output, ledger)
+
+
+def _rules(tables: Tables, stage: str) -> tuple[Rule, ...]:
+    """The rules that every record of a stage's output has passed, in the order in which they are tried."""
+    from curation.dedup import rules as dedup
+    from curation.leakage import detect as leakage
+
+    ran_with = tables.params(stage).get(stage)
+    names = {"dedup": (dedup.EXACT, dedup.NEAR, dedup.SEMANTIC)}.get(
+        stage, (leakage.EXACT, leakage.CONTAINED, leakage.SEMANTIC)
+    )
+    if ran_with is None:
+        return tuple(Rule(name) for name in names)
+    try:
+        settings: dedup.DedupSettings | leakage.LeakageSettings = (
+            dedup.DedupSettings(**ran_with) if stage == "dedup" else leakage.LeakageSettings(**ran_with["detector"])
+        )
+    except (KeyError, TypeError) as error:
+        raise HeartwoodError(
+            f"{LOCK}: the params of {stage} are of another version of the code ({error})",
+            hint=f"run `dvc repro {stage}`",
+        ) from None
+    return tuple(Rule(name, dict(settings.parameters(name))) for name in names)
 
 
 def _mixed(tables: Tables, record: Conversation) -> Decision:
@@ -347,23 +513,40 @@ def _mixed(tables: Tables, record: Conversation) -> Decision:
     receipt = tables.report("mixture")
     if not tables.has(layout.MIXTURE) or receipt is None:
         return _not_run("mix", layout.MIXTURE)
-    rows = tables.jsonl(layout.MIXTURE, "conversation", record.uid)
-    if rows:
-        listed = ", ".join(f"row {n} (turn {row['uid'].rpartition('-')[2]})" for n, row in rows)
-        examples = len({row["uid"] for _, row in rows})
-        return Decision("mix", "drawn", f"{examples} of its {possible} examples: {listed} of {layout.MIXTURE}")
+    drawn, available = (receipt[key].get(record.source, 0) for key in ("rows", "available"))
+    share = receipt["requested"].get(record.source, 0)
+    if draws := tables.draws(record, available):
+        listed = ", ".join(f"row {d.row} (turn {d.turn}, draw {d.position})" for d in draws)
+        realised = receipt.get("realised", {}).get(record.source)
+        return Decision(
+            "mix",
+            "drawn",
+            f"{len({d.uid for d in draws})} of its {possible} examples: {listed} of {layout.MIXTURE}; {drawn} are drawn"
+            f" of the {available} examples of {record.source}, in the order of sha256(seed, uid); share {share:g}"
+            f" of {receipt.get('unit', 'examples')} asked for"
+            + (f", {realised:g} realised" if realised is not None else ""),
+            draws=draws,
+        )
     if not possible:
         return Decision("mix", "not drawn", "it gives no example: no assistant turn with something before it")
-    share = receipt["requested"].get(record.source, 0)
     if not share:
         return Decision("mix", "not drawn", f"the share of {record.source} is 0")
-    drawn, available = receipt["rows"][record.source], receipt["available"][record.source]
     return Decision(
         "mix",
         "not drawn",
         f"{drawn} of the {available} examples of {record.source} are wanted (share {share:g}), first in the order of"
         f" sha256(seed, uid); none of its {possible} is among them",
     )
+
+
+def _checked(tables: Tables) -> list[Decision]:
+    """What the last check said of the mixture as a whole; nothing where it has not run."""
+    report = tables.report("check")
+    if report is None:
+        return []
+    found = report["residual_leaks"] + report["records_with_evaluation_prompts"]
+    because = f"{found} of the {report['records']} records in the mixture repeat text of dev, test or the prompts"
+    return [Decision("check", "failed" if found else "passed", because)]
 
 
 def _held_out(tables: Tables, record: Conversation, split: str) -> list[Decision]:
@@ -407,10 +590,20 @@ def print_answer(console: Console, answer: Answer) -> None:
         _say(
             console, "raw", raw if len(raw) <= _RAW_SHOWN else f"{raw[:_RAW_SHOWN]}… ({len(raw):,} characters: --json)"
         )
+    if answer.line:
+        _print_line(console, answer.line)
     for number, explanation in enumerate(answer.records):
         if number:
             console.print()
         _print_record(console, explanation)
+
+
+def _print_line(console: Console, line: Line) -> None:
+    content = line.content
+    _say(console, "line", f"{line.file}, row {line.row}: {content.get('uid') or content.get('id')}")
+    for message in (*content.get("prompt", ()), *content.get("messages", ()), *content.get("completion", ())):
+        console.print(one_line(f"            {message['role']}: {message['content']}", console.width), soft_wrap=True)
+    console.print()
 
 
 def _print_record(console: Console, explanation: Explanation) -> None:
@@ -441,6 +634,9 @@ def _print_decision(console: Console, decision: Decision, naming: str) -> None:
         said += f" by {decision.rule} ({values}), score {decision.score:.4f}"
     said += f": {decision.because}" if decision.because else ""
     _say(console, decision.stage, f"{said}; {naming}" if decision.other else said)
+    for passed in decision.passed:
+        values = ", ".join(f"{k} {v}" for k, v in passed.parameters.items())
+        _say(console, "", f"passed {passed.rule}" + (f" ({values})" if values else ""))
     if decision.other:
         _say(console, "", decision.other.record.uid)
         _say(console, "", f"{decision.other.place}")

@@ -21,13 +21,16 @@ class SourceParams(Section):
     """One corpus: the format it is written in, and where it is if not in ``raw.location``.
 
     People's own formats need a ``path``, a file or a folder, relative to the main checkout; ``esconv`` may have one
-    (another file in ESConv's form); the corpora of several files have none.
+    (another file in ESConv's form); the corpora of several files have none. A source with a path may state its
+    ``license``: an SPDX identifier, or any words.
     """
 
     format: Literal["empathetic_dialogues", "goemotions", "esconv", "chat", "prompt_completion"]
     """How the source is written: one of the three corpora, `chat` (rows with `messages`) or `prompt_completion`."""
     path: str | None = Field(default=None, min_length=1, validate_default=True)
     """File or folder of the source, relative to the main checkout. Needed for `chat` and `prompt_completion`."""
+    license: str | None = Field(default=None, min_length=1)
+    """The source's licence, as releases state it (an SPDX id, or words). The three corpora bring their own."""
 
     @field_validator("path")
     @classmethod
@@ -38,6 +41,13 @@ class SourceParams(Section):
         if path is not None and of in ("empathetic_dialogues", "goemotions"):
             raise ValueError(f"not allowed: a source of format {of} comes from raw.location")
         return path
+
+    @field_validator("license")
+    @classmethod
+    def _where_nobody_else_knows_it(cls, stated: str | None, info: ValidationInfo) -> str | None:
+        if stated is not None and info.data.get("path") is None:
+            raise ValueError("not allowed: the terms of a source without a path are its authors'")
+        return stated
 
 
 def parse_sources(value: Any) -> dict[str, SourceParams]:

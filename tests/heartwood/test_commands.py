@@ -13,6 +13,7 @@ from curation.leakage import LeakageSettings
 from heartwood.cli import app, told_plainly
 from tests.project import Project
 
+VERBS = ("scores", "verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm", "export")
 LONG = "the dog was hit by a car on monday and i held him in my arms"
 
 
@@ -27,10 +28,10 @@ def rows(path: Path, *texts: str) -> Path:
 
 def test_every_verb_has_help_and_its_exit_codes():
     listed = heartwood("--help").stdout
-    for verb in ("scores", "verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm"):
+    for verb in VERBS:
         assert re.search(rf"^  {verb}  ", listed, re.MULTILINE)
         assert heartwood(verb, "--help").exit_code == 0
-    for verb in ("verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm"):
+    for verb in VERBS[1:]:
         assert "Exit code 0" in " ".join(heartwood(verb, "--help").stdout.split())
 
 

@@ -1,10 +1,15 @@
 import json
 import shutil
+import subprocess
+import sys
+from copy import deepcopy
 
 import pytest
 
 from curation.errors import HeartwoodError
-from curation.records import SCHEMA
+from curation.examples import make_examples
+from curation.mixture import draw_order
+from curation.records import SCHEMA, read_records
 from pipelines import layout
 from pipelines.reporting.explain import Answer, Explanation, explain
 from tests.small_project import SITUATION, Vectors, small_params, stage
@@ -70,10 +75,112 @@ def test_what_stays_is_drawn_or_not_and_the_rows_are_those_of_the_mixture(projec
     for number, line in enumerate(lines, start=1):
         uid = json.loads(line)["conversation"]
         assert said[uid].startswith("drawn: 1 of its 1 examples")
-        assert f"row {number} (turn 1)" in said[uid]
+        assert f"row {number} (turn 1, draw {number})" in said[uid]
     left = [text for text in said.values() if text.startswith("not drawn")]
     assert len(left) == 10 - len(lines)
     assert all("4 of the 10 examples of empathetic_dialogues are wanted (share 1)" in text for text in left)
+
+
+def test_a_line_of_the_mixture_leads_to_its_rows_and_says_what_it_passed(project, repo_root):
+    lines = (project / layout.MIXTURE).read_text(encoding="utf-8").splitlines()
+    examples = make_examples(read_records(project / layout.CLEAN), small_params(repo_root)["chat"]["system"])
+    ranks = [e["uid"] for e in draw_order([e for e in examples if e["source"] == "empathetic_dialogues"], 0)]
+    for number, text in enumerate(lines, start=1):
+        asked = f"{layout.MIXTURE}:{number}"
+        answer = explain(asked, project)
+        found, content = only(answer), json.loads(text)
+        assert (answer.line.row, answer.line.content) == (number, content)
+        assert found.record.uid == content["conversation"]
+        assert found.place.file == "train.csv"
+        raw = (project / "data/raw/empathetic_dialogues/train.csv").read_text(encoding="utf-8").splitlines()
+        said = " ".join(raw[found.place.first_row - 1 : found.place.last_row])
+        assert content["completion"][0]["content"].rstrip("?") in said.replace("_comma_", ",")
+        assert list(outcomes(found)) == ["records", "split", "dedup", "leakage", "mix"]
+        passed = {d.stage: [r.rule for r in d.passed] for d in found.decisions}
+        assert passed["dedup"] == ["dedup-exact-v1", "dedup-near-v1", "dedup-semantic-v1"]
+        assert passed["leakage"] == ["leakage-exact-v1", "leakage-contained-v1", "leakage-semantic-v1"]
+        [draw] = found.decisions[-1].draws
+        assert (draw.row, draw.uid, draw.available) == (number, content["uid"], len(ranks))
+        assert ranks[draw.position - 1] == draw.uid
+        assert "4 are drawn of the 10 examples of empathetic_dialogues" in found.decisions[-1].because
+        assert answer.as_dict()["line"]["content"] == content
+        assert only(explain(str((project / layout.MIXTURE).resolve()) + f":{number}", project)) == found
+
+
+def test_a_source_that_is_repeated_counts_its_draws_on(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    lines = (copy / layout.MIXTURE).read_text(encoding="utf-8")
+    (copy / layout.MIXTURE).write_text(lines * 2, encoding="utf-8")
+    draws = only(explain(f"{layout.MIXTURE}:6", copy)).decisions[-1].draws
+    assert [(d.row, d.position) for d in draws] == [(2, 2), (6, 6)]
+
+
+def test_parameters_are_those_of_the_lock_and_what_left_in_favour_is_counted(project, tmp_path, repo_root):
+    from ruamel.yaml import YAML
+
+    copy = shutil.copytree(project, tmp_path / "copy")
+    params = small_params(repo_root)
+    params["dedup"]["near_jaccard"] = 0.75
+    ran = {s: {"cmd": "x", "params": {"params.yaml": deepcopy(params)}} for s in ("records", "dedup", "leakage")}
+    with (copy / "dvc.lock").open("w") as handle:
+        YAML().dump({"schema": "2.0", "stages": ran}, handle)
+    pair = [only(explain(f"goemotions/train.tsv:{row}", copy)) for row in (1, 2)]
+    [kept] = [e for e in pair if outcomes(e)["dedup"] == "kept"]
+    by_stage = {d.stage: d for d in kept.decisions}
+    assert by_stage["records"].because == "parsed as goemotions; contact details: mask"
+    assert by_stage["dedup"].because.endswith("no rule removed it; 1 removed in its favour")
+    assert by_stage["dedup"].passed[1].parameters["jaccard"] == 0.75
+    assert by_stage["leakage"].passed[2].parameters["cosine"] == params["leakage"]["detector"]["semantic_cosine"]
+    with (copy / "dvc.lock").open("w") as handle:
+        ran["dedup"]["params"]["params.yaml"]["dedup"] = {"unheard_of": 1}
+        YAML().dump({"schema": "2.0", "stages": ran}, handle)
+    with pytest.raises(HeartwoodError, match=r"dvc.lock: the params of dedup are of another version"):
+        explain("goemotions/train.tsv:5", copy)
+
+
+def test_an_expectation_that_names_the_record_is_said(project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "copy")
+    uid = json.loads((copy / layout.MIXTURE).read_text(encoding="utf-8").splitlines()[0])["conversation"]
+    suite = {"description": "no turn is very long", "severity": "warning", "success": False, "uids": [uid]}
+    report = {"records": {"expectations": [suite]}, "train": {"expectations": [{**suite, "uids": []}]}}
+    (copy / "reports/validation.json").write_text(json.dumps(report))
+    check = {"residual_leaks": 0, "records_with_evaluation_prompts": 1, "records": 4}
+    (copy / "reports/check.json").write_text(json.dumps(check))
+    last = only(explain(uid, copy)).decisions[-1]
+    assert (last.stage, last.outcome) == ("check", "failed")
+    assert last.because.startswith("1 of the 4 records in the mixture repeat text")
+    named = next(d for d in only(explain(uid, copy)).decisions if d.stage == "validate")
+    assert named.outcome == "named"
+    assert "1 of 2 expectations on the tables records, train name it: records: no turn is very long" in named.because
+    other = next(d for d in only(explain("goemotions/train.tsv:5", copy)).decisions if d.stage == "validate")
+    assert other.outcome == "passed"
+    assert other.because.endswith("2 failed because of others")
+
+
+def test_lines_of_dev_and_of_the_prompts_are_found_and_others_are_not(project, tmp_path):
+    for path in (layout.DEV_EXAMPLES, layout.PROMPTS):
+        content = json.loads((project / path).read_text(encoding="utf-8").splitlines()[0])
+        assert only(explain(f"{path}:1", project)).record.uid == content["conversation"]
+    for row in (0, 5):
+        with pytest.raises(HeartwoodError, match=f"train.jsonl:{row}: no such row; it has 4"):
+            explain(f"{layout.MIXTURE}:{row}", project)
+    copy = shutil.copytree(project, tmp_path / "copy")
+    text = (copy / layout.MIXTURE).read_text(encoding="utf-8")
+    uid = json.loads(text.splitlines()[0])["conversation"]
+    (copy / layout.MIXTURE).write_text(text.replace(uid, "0" * 64 + "-0"), encoding="utf-8")
+    with pytest.raises(HeartwoodError, match="is not in data/records: these are of different runs"):
+        explain(f"{layout.MIXTURE}:1", copy)
+
+
+def test_explaining_imports_nothing_heavy(project):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom pipelines.reporting.explain import explain\n"
+        f"explain('{layout.MIXTURE}:1', Path('{project}'))\n"
+        # pyarrow imports pandas by itself.
+        "print([m for m in ('torch', 'scipy', 'dvc', 'transformers', 'sklearn', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_quarantined_row_is_found_with_its_reason_and_text(project):

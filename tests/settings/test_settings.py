@@ -247,7 +247,21 @@ class TestSources:
 
     def test_an_unknown_key_is_named_with_those_allowed(self):
         message = self.refused({"mine": {"format": "esconv", "surprise": 1}})
-        assert message == "params.yaml: unknown key sources.mine.surprise; allowed in sources.mine: format, path"
+        assert (
+            message == "params.yaml: unknown key sources.mine.surprise; allowed in sources.mine: format, license, path"
+        )
+
+    @pytest.mark.parametrize(
+        "source", [{"format": "esconv"}, {"format": "goemotions"}, {"format": "empathetic_dialogues"}]
+    )
+    def test_a_source_with_a_path_may_state_its_licence_and_no_other(self, source):
+        mine = {"format": "chat", "path": "../x"}
+        assert parse_sources({"mine": {**mine, "license": "CC-BY-4.0"}})["mine"].license == "CC-BY-4.0"
+        assert parse_sources({"mine": mine})["mine"].license is None
+        with pytest.raises(HeartwoodError, match=r"sources\.a\.license is 'MIT': not allowed: the terms of a source"):
+            parse_sources({"a": {**source, "license": "MIT"}})
+        with pytest.raises(HeartwoodError, match=r"sources\.mine\.license"):
+            parse_sources({"mine": {**mine, "license": ""}})
 
     @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "a.b", "-a", "manifest.json", 7, None, "é"])
     def test_a_name_that_is_no_folder_and_no_key_is_refused(self, name):
