@@ -14,8 +14,10 @@ from heartwood.diff import diff
 from heartwood.explain import explain
 from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
+from heartwood.merge import merge
 from heartwood.mixtures import mixtures
 from heartwood.models import models
+from heartwood.preview import preview
 from heartwood.scores import scores
 from heartwood.verify import verify
 
@@ -48,7 +50,20 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 
 
 COMMANDS = {"leaks": ManyFiles}
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff, mixtures, confirm)
+VERBS: tuple[Callable[..., None], ...] = (
+    scores,
+    verify,
+    models,
+    dedup,
+    leaks,
+    explain,
+    flow,
+    diff,
+    mixtures,
+    confirm,
+    preview,
+    merge,
+)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 

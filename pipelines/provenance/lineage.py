@@ -37,6 +37,11 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def package_versions() -> dict[str, str]:
+    """The versions of the libraries that training rests on."""
+    return {name: importlib.metadata.version(name) for name in TRAINING_PACKAGES}
+
+
 def build_lineage(run: Run, *, device: str, dtype: str, threads: int, parent: Path | None) -> dict[str, Any]:
     """The lineage of what this run writes.
 
@@ -49,7 +54,7 @@ def build_lineage(run: Run, *, device: str, dtype: str, threads: int, parent: Pa
         "inputs": run.evidence(),
         "params": run.inputs.params,
         "code": run.code_digest(),
-        "packages": {name: importlib.metadata.version(name) for name in TRAINING_PACKAGES},
+        "packages": package_versions(),
         "python": platform.python_version(),
         "hardware": {
             "device": device,

@@ -25,17 +25,31 @@ class LoraParams(Section):
     targets: list[str] = Field(min_length=1)
 
 
+class WatchParams(Section):
+    """Watching a run: every so many steps the loss over so many dev rows, and a checkpoint to resume from; at the
+    end so many sample replies."""
+
+    every: Count
+    dev_rows: Count
+    samples: Annotated[int, Field(ge=0)]
+
+
 class SftParams(Section):
-    """What all checkpoints share; a step is ``batch_size x gradient_accumulation`` examples."""
+    """What all checkpoints share; a step is ``batch_size x gradient_accumulation x processes`` examples."""
 
     context: Annotated[int, Field(ge=16)]
     batch_size: Count
     gradient_accumulation: Count
+    gradient_checkpointing: bool
+    processes: Count
+    batches: Literal["packed", "padded"]
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     quantisation: Literal["nf4", "none"]
+    precision: Literal["auto", "fp32", "fp16", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
     threads: Count
     seed: Seed
+    watch: WatchParams
     lora: LoraParams
 
 
