@@ -71,7 +71,11 @@ def test_a_run_killed_in_its_middle_ends_as_if_it_had_not_been(base_json: Path, 
     (scratch.folder / "checkpoint-29").mkdir()
 
     resumed = _start(_asked(cut, base_json, "out"))
-    said = [json.loads(process.communicate()[0]) for process in (straight, resumed)]
+    said = []
+    for process in (straight, resumed):
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        said.append(json.loads(output))
     assert said[0]["resumed_at"] == 0
     assert 6 <= said[1]["resumed_at"] < 30
     for key in ("losses", "rates", "tokens", "dev"):
