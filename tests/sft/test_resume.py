@@ -88,7 +88,9 @@ def test_a_run_killed_in_its_middle_ends_as_if_it_had_not_been(base_json: Path, 
 
 @pytest.mark.slow
 def test_a_run_ends_with_the_process_that_started_it(base_json: Path, tmp_path: Path) -> None:
-    command = _asked(tmp_path, base_json, "out", watch_parent=True, settings={**SETTINGS, "steps": 100_000})
+    command = _asked(
+        tmp_path, base_json, "out", watch_parent=True, settings={**SETTINGS, "steps": 2000, "batch_size": 1}
+    )
     # A shell stands between them, as DVC's does.
     starter = _start(["sh", "-c", f"{' '.join(command)}; true"])
     scratch = Scratch(tmp_path / FOLDER / f"tiny-{KEY[:16]}")
