@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -80,8 +81,8 @@ def summary(result: TrainResult, settings: TrainSettings) -> dict[str, Any]:
             "best_dev_loss": round(verdict.best.loss, _DECIMALS),
             "last_dev_loss": round(verdict.last.loss, _DECIMALS),
             "rise": round(verdict.rise, _DECIMALS),
-            "rise_low": round(verdict.low, _DECIMALS),
-            "rise_high": round(verdict.high, _DECIMALS),
+            "rise_low": round(verdict.low, _DECIMALS) if math.isfinite(verdict.low) else None,
+            "rise_high": round(verdict.high, _DECIMALS) if math.isfinite(verdict.high) else None,
             "verdict": verdict.verdict,
             "evidence": verdict.evidence,
         }
