@@ -16,8 +16,10 @@ from heartwood.explain import explain
 from heartwood.export import export
 from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
+from heartwood.merge import merge
 from heartwood.mixtures import mixtures
 from heartwood.models import models
+from heartwood.preview import preview
 from heartwood.scores import scores
 from heartwood.verify import verify
 
@@ -95,6 +97,8 @@ VERBS: tuple[Callable[..., None], ...] = (
     mixtures,
     confirm,
     export,
+    preview,
+    merge,
 )
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))

@@ -31,8 +31,20 @@ class LoraParams(Section):
     """Names of the layers that get an adapter."""
 
 
+class WatchParams(Section):
+    """Watching a run: every so many steps the loss over so many dev rows, and a checkpoint to resume from; at the
+    end so many sample replies."""
+
+    every: Count
+    """Steps between two looks at the dev loss, and between two checkpoints to resume from."""
+    dev_rows: Count
+    """Dev examples that the dev loss is taken over."""
+    samples: Annotated[int, Field(ge=0)]
+    """Sample replies at the end."""
+
+
 class SftParams(Section):
-    """What all checkpoints share; a step is ``batch_size x gradient_accumulation`` examples."""
+    """What all checkpoints share; a step is ``batch_size x gradient_accumulation x processes`` examples."""
 
     context: Annotated[int, Field(ge=16)]
     """Tokens of an example; longer ones lose their oldest turns."""
@@ -40,16 +52,26 @@ class SftParams(Section):
     """Examples a forward pass."""
     gradient_accumulation: Count
     """Forward passes a step."""
+    gradient_checkpointing: bool
+    """Compute activations again in the backward pass: less memory, more time."""
+    processes: Count
+    """Processes that share a step, one a GPU."""
+    batches: Literal["packed", "padded"]
+    """Rows of a batch end to end without padding (`packed`), or side by side (`padded`); the losses are the same."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     """Share of the steps in which the learning rate rises from 0."""
     quantisation: Literal["nf4", "none"]
     """How the base's weights are held: `nf4` (4 bits, QLoRA) or `none`."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"]
+    """Number format of the computation; `auto`: bf16 on Ampere and later, fp16 on older GPUs, fp32 on a CPU."""
     device: Literal["auto", "cpu", "cuda"]
     """`auto` takes a GPU if there is one."""
     threads: Count
     """CPU threads."""
     seed: Seed
     """Of the adapter's first weights and of dropout."""
+    watch: WatchParams
+    """Watching a run."""
     lora: LoraParams
     """The adapter."""
 

@@ -160,6 +160,22 @@ def tokenizer_of(pointer: BasePointer, *, root: Path = Path()) -> Any:
     return load_tokenizer(folder, pointer.pad_token)
 
 
+def base_config(pointer: BasePointer, *, root: Path = Path()) -> dict[str, Any]:
+    """The ``config.json`` of a pointer's base."""
+    return _read_json(_folder(pointer.name, pointer.revision, root) / "config.json")
+
+
+def pad_note(pointer: BasePointer, *, root: Path = Path()) -> str | None:
+    """Why the pad token is not the tokenizer's own, in words; None where it is."""
+    own = load_tokenizer(_folder(pointer.name, pointer.revision, root)).pad_token
+    if own == pointer.pad_token:
+        return None
+    return (
+        f"the tokenizer's own pad token is {own or 'missing'}{', its end of turn' if own else ''}: padding with"
+        f" {pointer.pad_token} instead, so that the end of a turn stays in the loss"
+    )
+
+
 def _check_files(pointer: BasePointer, folder: Path, found: dict[str, str], expected: dict[str, str]) -> None:
     hint = "restore the file (dvc checkout, git checkout), or accept the new base with: dvc repro base"
     for path in sorted({*expected, *found}):
@@ -344,7 +360,18 @@ def _checked_tokenizer(folder: Path, name: str, config: dict[str, Any]) -> str:
             hint="the tokenizer belongs to another model: put the right one into the folder",
         )
     _check_turn_end(tokenizer, name)
+    _check_single_bos(tokenizer, name)
     return pad_token
+
+
+def _check_single_bos(tokenizer: Any, name: str) -> None:
+    ids = tokenizer.apply_chat_template(_SAMPLE_CHAT, tokenize=True, return_dict=False)
+    bos = tokenizer.bos_token_id
+    if bos is not None and bos != tokenizer.eos_token_id and list(ids).count(bos) > 1:
+        raise HeartwoodError(
+            f"base model {name!r}: a chat starts with two {tokenizer.bos_token!r}, or holds one at each turn",
+            hint="remove bos_token from the chat template, or add_bos_token from tokenizer_config.json",
+        )
 
 
 def _check_turn_end(tokenizer: Any, name: str) -> None:

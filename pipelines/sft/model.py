@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging as stdlib_logging
 import warnings
 from collections.abc import Iterator
@@ -11,33 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import HeartwoodError
+from pipelines.sft.adapter import check_adapter
 from pipelines.sft.base import BasePointer, load_tokenizer, locate, pointer_path, read_pointer
 from pipelines.sft.hardware import Hardware
+from pipelines.sft.memory import keeps_dequantised
 
 QUANTISATIONS = ("nf4", "none")
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-BASE_DIGEST_KEY = "base_digest"
+TINYLLAMA_PARAMETERS = 1_100_048_384
+TINYLLAMA_SHARE = (0.002, 0.004)
 
 
 def load_base(
-    pointer: BasePointer, hardware: Hardware, quantisation: str = "nf4", *, root: Path = Path()
+    pointer: BasePointer,
+    hardware: Hardware,
+    quantisation: str = "nf4",
+    *,
+    root: Path = Path(),
+    dequantise: bool | None = None,
 ) -> tuple[Any, Any]:
     """The base model in evaluation mode and its tokenizer, every file re-hashed first.
 
     ``quantisation`` "nf4" loads linear layers as 4-bit NormalFloat with double quantisation (QLoRA,
-    arXiv 2305.14314), computing in ``hardware.dtype``; "none" loads them in that type. The pad token is the
-    pointer's. Raises HeartwoodError for a changed base file or another quantisation.
+    arXiv 2305.14314), computing in ``hardware.dtype``; "none" loads them in that type. ``dequantise`` True turns
+    the 4-bit weights once into the numbers that each use would turn them into, False does it at each use, None
+    decides by the device's memory. The pad token is the pointer's. Raises HeartwoodError for a changed base file or
+    another quantisation.
     """
-    import torch
     import transformers
 
     library: Any = transformers
-    if quantisation not in QUANTISATIONS:
-        raise HeartwoodError(
-            f"quantisation is {quantisation!r}, allowed: {', '.join(QUANTISATIONS)}",
-            hint="correct the quantisation key",
-        )
+    check_quantisation(quantisation)
     folder = locate(pointer, root=root)
     tokenizer = load_tokenizer(folder, pointer.pad_token)
     options: dict[str, Any] = {}
@@ -48,12 +50,11 @@ def load_base(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=hardware.torch_dtype,
         )
-    device = torch.device(hardware.device, 0) if hardware.device == "cuda" else torch.device("cpu")
     with quiet_libraries():
         model = library.AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=hardware.torch_dtype,
-            device_map={"": device},
+            device_map={"": hardware.torch_device},
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
@@ -62,7 +63,22 @@ def load_base(
     model.config.pad_token_id = tokenizer.pad_token_id
     if hardware.device == "cpu":
         _forbid_bfloat16_kernel(model)
+    if dequantise is None:
+        dequantise = keeps_dequantised(pointer.parameters, hardware.dtype, hardware.total_memory())
+    if quantisation == "nf4" and dequantise:
+        with quiet_libraries():
+            model = model.dequantize()
+        model.requires_grad_(False)
     return model.eval(), tokenizer
+
+
+def check_quantisation(quantisation: str) -> None:
+    """Raises HeartwoodError for a quantisation that is not known."""
+    if quantisation not in QUANTISATIONS:
+        raise HeartwoodError(
+            f"quantisation is {quantisation!r}, allowed: {', '.join(QUANTISATIONS)}",
+            hint="correct the quantisation key",
+        )
 
 
 def _forbid_bfloat16_kernel(model: Any) -> None:
@@ -84,6 +100,7 @@ def load_model(
     base: BasePointer | None = None,
     is_trainable: bool = False,
     root: Path = Path(),
+    dequantise: bool | None = None,
 ) -> tuple[Any, Any, BasePointer]:
     """Model, tokenizer and base pointer of a model reference: ``models/base.json`` or an adapter folder.
 
@@ -104,51 +121,19 @@ def load_model(
     if not path.is_dir():
         if is_trainable:
             raise HeartwoodError(f"model {path} has no adapter to continue", hint="name an adapter folder")
-        model, tokenizer = load_base(pointer, hardware, quantisation, root=root)
+        model, tokenizer = load_base(pointer, hardware, quantisation, root=root, dequantise=dequantise)
         return model, tokenizer, pointer
     check_adapter(path, pointer)
     with quiet_libraries():
         from peft import PeftModel
 
-    model, tokenizer = load_base(pointer, hardware, quantisation, root=root)
+    model, tokenizer = load_base(pointer, hardware, quantisation, root=root, dequantise=dequantise)
     with quiet_libraries():
         adapted = PeftModel.from_pretrained(model, str(path), is_trainable=is_trainable)
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
     return (adapted if is_trainable else adapted.eval()), tokenizer, pointer
-
-
-def check_adapter(path: Path, pointer: BasePointer) -> None:
-    """Check that an adapter folder is complete and that its weights carry the digest of ``pointer``.
-
-    Raises HeartwoodError naming the file, what was expected and what was found.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
-        if not (path / name).is_file():
-            raise HeartwoodError(f"adapter {path} has no {name}", hint=f"make it again with: dvc repro sft@{path.name}")
-    weights = path / ADAPTER_WEIGHTS
-    try:
-        with safe_open(str(weights), framework="pt") as file:
-            found = (file.metadata() or {}).get(BASE_DIGEST_KEY)
-    except SafetensorError as error:
-        raise HeartwoodError(
-            f"{weights} is no safetensors file: {error}", hint=f"make it again with: dvc repro sft@{path.name}"
-        ) from error
-    if found != pointer.digest:
-        raise HeartwoodError(
-            f"{weights} was trained on another base: expected digest {pointer.digest} ({pointer.name}), "
-            f"found {found or 'none'}",
-            hint=f"train it again on this base: dvc repro sft@{path.name}",
-        )
-
-
-def read_adapter_config(path: Path) -> dict[str, Any]:
-    """The ``adapter_config.json`` of an adapter folder."""
-    content: dict[str, Any] = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    return content
 
 
 def count_parameters(model: Any, pointer: BasePointer) -> tuple[int, int]:
@@ -160,6 +145,22 @@ def count_parameters(model: Any, pointer: BasePointer) -> tuple[int, int]:
     sizes = {name: (p.numel(), p.requires_grad) for name, p in model.named_parameters() if "lora_" in name}
     trainable = sum(size for size, requires_grad in sizes.values() if requires_grad)
     return trainable, pointer.parameters + sum(size for size, _ in sizes.values())
+
+
+def check_share(trainable: int, total: int, pointer: BasePointer) -> float:
+    """The share of trained parameters.
+
+    Raises HeartwoodError when the base has TinyLlama-1.1B's weights and the share is outside 0.2 to 0.4 %.
+    """
+    share = trainable / total
+    low, high = TINYLLAMA_SHARE
+    if pointer.parameters == TINYLLAMA_PARAMETERS and not low <= share <= high:
+        raise HeartwoodError(
+            f"{trainable:,} of {total:,} parameters would be trained ({share:.4%}), allowed for TinyLlama-1.1B: "
+            f"{low:.1%} to {high:.1%}",
+            hint="use sft.lora.rank 8 to 15 with the targets q_proj, k_proj, v_proj and o_proj (rank 8: 0.2044 %)",
+        )
+    return share
 
 
 @contextmanager

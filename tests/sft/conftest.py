@@ -30,3 +30,12 @@ def base_json(tiny_base: Path) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(tiny_base: Path, base_json: Path) -> Any:
     return load_tokenizer(tiny_base, read_pointer(base_json).pad_token)
+
+
+def rows_of(inputs: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
+    """Tokens and labels of every row of a batch, padded or laid end to end."""
+    if "cu_seq_lens_q" not in inputs:
+        return list(zip(inputs["input_ids"].tolist(), inputs["labels"].tolist(), strict=True))
+    sizes = inputs["cu_seq_lens_q"].diff().tolist()
+    parts = [inputs[name][0].split(sizes) for name in ("input_ids", "labels")]
+    return [(ids.tolist(), labels.tolist()) for ids, labels in zip(*parts, strict=True)]

@@ -13,6 +13,7 @@ import pytest
 from curation.mixture import mix, read_request
 from pipelines.sft.tokens import count_tokens
 from pipelines.sft.train import TrainSettings, next_row, train
+from tests.sft.conftest import rows_of
 from tests.tiny_model import chat_row
 
 SHARES = {"ed": "rest", "esconv": 0.3, "go": 0.2}
@@ -53,7 +54,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     original = trl.SFTTrainer.compute_loss
 
     def recording(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        rows.extend(tuple(t for t in labels if t != -100) for labels in inputs["labels"].tolist())
+        rows.extend(tuple(t for t in labels if t != -100) for _, labels in rows_of(inputs))
         return original(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(trl.SFTTrainer, "compute_loss", recording)

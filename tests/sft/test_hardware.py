@@ -9,6 +9,7 @@ from pipelines.sft.hardware import choose
 
 def _pretend_cuda(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Test GPU")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *args, **kwargs: True)
@@ -33,6 +34,28 @@ def test_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (hardware.device, hardware.dtype, hardware.threads) == ("cpu", "float32", 3)
     with pytest.raises(HeartwoodError, match="torch finds no CUDA device"):
         choose("cuda")
+
+
+def test_precision_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose("cpu", precision="bf16").dtype == "bfloat16"
+    with pytest.raises(HeartwoodError, match="precision is 'fp16' on a CPU"):
+        choose("cpu", precision="fp16")
+    with pytest.raises(HeartwoodError, match="precision is 'int8', allowed: auto, fp32, fp16, bf16"):
+        choose("cpu", precision="int8")
+    _pretend_cuda(monkeypatch, (7, 5))
+    assert choose("cuda", precision="fp32").dtype == "float32"
+    with pytest.raises(HeartwoodError, match=r"'bf16' but Test GPU: capability 7\.5 has no bfloat16"):
+        choose("cuda", precision="bf16")
+    _pretend_cuda(monkeypatch, (9, 0))
+    assert choose("cuda", precision="fp16").dtype == "float16"
+
+
+def test_a_process_without_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend_cuda(monkeypatch, (9, 0))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(HeartwoodError, match="process 1 of this launch has no GPU of its own") as caught:
+        choose("cuda")
+    assert caught.value.hint == "set sft.processes to the number of GPUs"
 
 
 def test_wrong_values() -> None:

@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from curation.errors import HeartwoodError
+from pipelines.sft.adapter import check_adapter, safetensors_bytes
 from pipelines.sft.base import read_pointer
 from pipelines.sft.hardware import choose
-from pipelines.sft.model import check_adapter, count_parameters, load_base, load_model
-from pipelines.sft.train import TrainSettings, _safetensors_bytes, next_row, select_rows, train
+from pipelines.sft.model import count_parameters, load_base, load_model
+from pipelines.sft.train import TrainSettings, next_row, select_rows, train
+from tests.sft.conftest import rows_of
 from tests.tiny_model import build_tiny_base, chat_row, write_pointer
 
 ROWS = [chat_row(number, source="esconv" if number % 3 else "ed") for number in range(10)]
@@ -46,7 +48,7 @@ def days_seen(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> list[int]:
     original = trl.SFTTrainer.compute_loss
 
     def recording(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        for text in tokenizer.batch_decode(inputs["input_ids"]):
+        for text in tokenizer.batch_decode([ids for ids, _ in rows_of(inputs)]):
             days.append(int(re.search(r"day (\d+)", text)[1]))  # type: ignore[index]
         return original(self, model, inputs, *args, **kwargs)
 
@@ -142,7 +144,7 @@ def test_child_uses_its_own_learning_rate_and_a_fresh_schedule(parent: Path, tmp
 
 def test_parameters_are_counted_by_logical_shape(parent: Path, base_json: Path) -> None:
     pointer = read_pointer(base_json)
-    model, _, _ = load_model(parent, choose("cpu", 1), "nf4", is_trainable=True)
+    model, _, _ = load_model(parent, choose("cpu", 1), "nf4", is_trainable=True, dequantise=False)
     packed = sum(p.numel() for p in model.parameters())
     lora = 2 * 4 * ((64 + 64) + (64 + 32) + (64 + 32) + (64 + 64))
     assert count_parameters(model, pointer) == (lora, pointer.parameters + lora)
@@ -318,7 +320,7 @@ def test_adapter_bytes_do_not_depend_on_hash_order(base_json: Path) -> None:
 
     pointer = read_pointer(base_json)
     weights = {"b": torch.ones(3), "a": torch.arange(4.0).reshape(2, 2)}
-    versions = {_safetensors_bytes(weights, pointer) for _ in range(20)}
+    versions = {safetensors_bytes(weights, pointer) for _ in range(20)}
     assert len(versions) == 1
     loaded = load(versions.pop())
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
