@@ -16,6 +16,7 @@ from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
 from heartwood.mixtures import mixtures
 from heartwood.models import models
+from heartwood.report import report
 from heartwood.scores import scores
 from heartwood.verify import verify
 
@@ -48,7 +49,19 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 
 
 COMMANDS = {"leaks": ManyFiles}
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff, mixtures, confirm)
+VERBS: tuple[Callable[..., None], ...] = (
+    scores,
+    report,
+    verify,
+    models,
+    dedup,
+    leaks,
+    explain,
+    flow,
+    diff,
+    mixtures,
+    confirm,
+)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 
