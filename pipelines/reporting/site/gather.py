@@ -15,7 +15,7 @@ from pipelines.reporting.flow import Flow, read_flow
 from pipelines.reporting.scores import read_contrasts, read_scores
 from pipelines.reporting.site.pairs import Pairs, read_pairs
 from pipelines.reporting.site.replies import Replies, read_replies
-from pipelines.reporting.site.training import Training, read_training
+from pipelines.reporting.training import Training, read_report, steps_before
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def gather(revision: Revision, made: datetime) -> Site:
         _part(lambda: read_replies(outs, models)),
         _part(lambda: _report(revision, "reports/judge.json")),
         _part(lambda: _report(revision, "models/judge_head/card.json")),
-        _part(lambda: read_training(revision, look_up(params, "checkpoints"))),
+        _part(lambda: _training(revision, look_up(params, "checkpoints"))),
         _part(lambda: _report(revision, "reports/mixture.json")),
         _part(lambda: _report(revision, "reports/check.json")),
         _part(lambda: read_flow(revision)),
@@ -116,15 +116,28 @@ def _part(read: Callable[[], T]) -> Part[T]:
 
 
 def _report(revision: Revision, path: str) -> dict[str, Any]:
+    found = _json(revision, path)
+    if not isinstance(found, dict):
+        raise HeartwoodError(f"{path}: not a JSON object at {revision.name}", hint="restore it, or run `dvc repro`")
+    return found
+
+
+def _json(revision: Revision, path: str) -> Any:
     data = revision.read(path)
     if data is None:
         raise HeartwoodError(f"{path}: not there at {revision.name}", hint="run `dvc repro` and commit its results")
     try:
-        found = json.loads(data)
+        return json.loads(data)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise HeartwoodError(f"{path}: not a JSON object at {revision.name}", hint="restore it, or run `dvc repro`")
+        raise HeartwoodError(f"{path}: not JSON at {revision.name}", hint="restore it, or run `dvc repro`") from None
+
+
+def _training(revision: Revision, checkpoints: Mapping[str, Mapping[str, Any]]) -> list[Training]:
+    found = []
+    for model, checkpoint in checkpoints.items():
+        path = f"reports/training/{model}.json"
+        report = _json(revision, path)
+        found.append(read_report(model, path, report, steps_before(checkpoints, checkpoint)))
     return found
 
 

@@ -1,12 +1,10 @@
-"""What the reports of training say: loss by step of the whole chain, dev loss, a verdict and samples where there are."""
+"""What a report of training says: loss by step of the whole chain, loss on dev and further findings where there are."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from curation.errors import HeartwoodError
-from pipelines.provenance.revision import Revision
 
 
 @dataclass(frozen=True)
@@ -17,22 +15,6 @@ class Training:
     points: list[dict[str, Any]]
     rates: list[dict[str, Any]]
     findings: dict[str, Any]
-
-
-def read_training(revision: Revision, checkpoints: Mapping[str, Mapping[str, Any]]) -> list[Training]:
-    """The training reports of a revision, in the order of ``checkpoints`` of its params.
-
-    Raises:
-        HeartwoodError: a report is not there, or holds no steps.
-    """
-    found = []
-    for model, checkpoint in checkpoints.items():
-        path = f"reports/training/{model}.json"
-        data = revision.read(path)
-        if data is None:
-            raise HeartwoodError(f"{path}: not there at {revision.name}", hint="run `dvc repro` and commit its results")
-        found.append(read_report(model, path, json.loads(data), steps_before(checkpoints, checkpoint)))
-    return found
 
 
 def steps_before(checkpoints: Mapping[str, Mapping[str, Any]], checkpoint: Mapping[str, Any]) -> int:

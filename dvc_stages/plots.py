@@ -1,0 +1,25 @@
+"""The rows that `dvc plots` draws, from the reports of the stages before."""
+
+from pipelines.layout import REPORTS
+from pipelines.provenance.lineage import read_json, write_json
+from pipelines.provenance.stage import Run, execute
+from pipelines.reporting.plots import loss_rows, mixture_rows, removal_rows, score_rows
+
+PLOTS = REPORTS / "plots"
+
+
+def main(run: Run) -> None:
+    """Write one table a picture; numbers and names alone."""
+    checkpoints, models = run.value("checkpoints"), run.value("models")
+    write_json(
+        PLOTS / "loss.json",
+        loss_rows({name: read_json(REPORTS / "training" / f"{name}.json") for name in checkpoints}, checkpoints),
+    )
+    write_json(PLOTS / "scores.json", score_rows({name: read_json(REPORTS / "eq" / f"{name}.json") for name in models}))
+    write_json(PLOTS / "mixture.json", mixture_rows(read_json(REPORTS / "mixture.json")))
+    reports = (read_json(REPORTS / f"{name}.json") for name in ("records", "split", "dedup", "leakage"))
+    write_json(PLOTS / "removals.json", removal_rows(*reports))
+
+
+if __name__ == "__main__":
+    execute(main)
