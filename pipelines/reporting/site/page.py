@@ -97,10 +97,13 @@ def render(site: Site) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters |= {
-        "show": visible,
         "n": lambda value: f"{value:,}",
         "f": lambda value, digits: f"{value:.{digits}f}",
         "pct": lambda value: f"{100 * value:.1f} %",
@@ -139,6 +142,11 @@ def render(site: Site) -> str:
             hint="a report of that revision is far larger than a stage writes: see `git show --stat`",
         )
     return page
+
+
+def _finalize(value: Any) -> Any:
+    """No template can forget to show what steers a reader's display."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _source(text: str) -> str:
