@@ -136,7 +136,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], title: str | list[str], width: 
         "title": None,
         "axis": {"domain": False, "ticks": False, "labelColor": "var(--ink)", "labelLimit": room, "minExtent": room},
     }
-    scale = {"zero": zero, "nice": True}
+    scale = {"zero": zero, "nice": True, "padding": 8}
     x = {"type": "quantitative", "scale": scale, "axis": {"tickCount": max(3, width // 90), "format": ".2~f"}}
     layers: list[dict[str, Any]] = [
         {

@@ -165,6 +165,7 @@ def _rule(label: str) -> str:
 def plainly(contrast: Mapping[str, Any]) -> str:
     """What a paired difference amounts to, for a reader who is no statistician."""
     size, low, high = contrast["difference"], contrast["low"], contrast["high"]
+    signed = [f"{value:+.2f}".replace("-", "−") for value in (size, low, high)]
     counts = f"{contrast['up']} replies scored higher, {contrast['down']} lower, {contrast['same']} the same"
     p = contrast["p_holm"]
     tested = f"adjusted p {'under 0.001' if p < 0.001 else f'{p:.3f}'}"
@@ -173,8 +174,8 @@ def plainly(contrast: Mapping[str, Any]) -> str:
             " More of its replies are broken, so it is not called better." if contrast["degenerate_rate_rose"] else ""
         )
         return (
-            f"Inconclusive: the average differs by {size:+.2f}, but the true difference may lie anywhere from {low:+.2f}"
-            f" to {high:+.2f} ({tested}).{rose} These {contrast['n']} prompts could have shown a difference of"
+            f"Inconclusive: the average differs by {signed[0]}, but the true difference may lie anywhere from {signed[1]}"
+            f" to {signed[2]} ({tested}).{rose} These {contrast['n']} prompts could have shown a difference of"
             f" {contrast['mde']:.2f}. {counts}."
         )
     way = "higher" if size > 0 else "lower"
