@@ -1,23 +1,17 @@
 """The rows behind `dvc plots`: small tables of numbers, one object a row, made of the reports of other stages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.reporting.training import read_report, steps_before
+from pipelines.reporting.training import Curve
 
 Rows = list[dict[str, Any]]
 Report = Mapping[str, Any]
 
 
-def loss_rows(reports: Mapping[str, Any], checkpoints: Mapping[str, Mapping[str, Any]]) -> Rows:
+def loss_rows(curves: Sequence[Curve]) -> Rows:
     """Loss of train and, where measured, dev by optimizer step of the whole chain, in nats per token."""
-    return [
-        point
-        for model, report in reports.items()
-        for point in read_report(
-            model, f"reports/training/{model}.json", report, steps_before(checkpoints, checkpoints[model])
-        ).points
-    ]
+    return [point for curve in curves for point in curve.points]
 
 
 def score_rows(scores: Mapping[str, Report]) -> Rows:

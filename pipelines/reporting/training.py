@@ -1,58 +1,62 @@
-"""What a report of training says: loss by step of the whole chain, loss on dev and further findings where there are."""
+"""What the reports of training say: loss by step of the whole chain, loss on dev, and whether a run went past its best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from curation.errors import HeartwoodError
 
+Rows = Sequence[Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
-class Training:
-    """One checkpoint: its points (``step`` over the whole chain), and the report's other findings."""
+class Curve:
+    """One checkpoint's losses: rows of ``model``, ``step`` (over the whole chain), ``set`` (train or dev), ``loss``;
+    and its learning rates."""
 
     model: str
     points: list[dict[str, Any]]
     rates: list[dict[str, Any]]
-    findings: dict[str, Any]
 
 
-def steps_before(checkpoints: Mapping[str, Mapping[str, Any]], checkpoint: Mapping[str, Any]) -> int:
+def curve_paths(model: str) -> tuple[str, str]:
+    """Where a checkpoint's losses on train and, if it was watched, on dev stand."""
+    return f"reports/training/{model}.json", f"reports/training/{model}.dev.json"
+
+
+def steps_before(checkpoints: Mapping[str, Mapping[str, Any]], model: str) -> int:
     """The optimizer steps that a checkpoint's parents took."""
-    parent = str(checkpoint.get("parent", "")).rpartition("/")[2]
+    parent = str(checkpoints[model].get("parent", "")).rpartition("/")[2]
     if parent not in checkpoints:
         return 0
-    return int(checkpoints[parent]["steps"]) + steps_before(checkpoints, checkpoints[parent])
+    return int(checkpoints[parent]["steps"]) + steps_before(checkpoints, parent)
 
 
-def read_report(model: str, path: str, report: Any, offset: int) -> Training:
-    """A report's train and dev points; ``offset`` steps came before it.
+def read_curve(model: str, train: Rows, dev: Rows, before: int) -> Curve:
+    """A checkpoint's curve from its reports.
+
+    Args:
+        train: rows of ``step``, ``loss`` and ``learning_rate``.
+        dev: rows of ``step`` and ``dev_loss``; empty if dev loss was not taken.
+        before: steps that the parents took.
 
     Raises:
-        HeartwoodError: it holds no steps.
+        HeartwoodError: a report is not such a list.
     """
-    lists = {"train": report} if isinstance(report, list) else {k: v for k, v in report.items() if _is_points(v)}
-    points: list[dict[str, Any]] = []
-    rates: list[dict[str, Any]] = []
-    for name, rows in lists.items():
-        of = "dev" if name.startswith("dev") else "train"
-        for row in rows:
-            step = offset + int(row["step"])
-            if "learning_rate" in row:
-                rates.append({"model": model, "step": step, "learning_rate": float(row["learning_rate"])})
-            for key, which in (("loss", of), ("dev_loss", "dev")):
-                if isinstance(row.get(key), int | float):
-                    points.append({"model": model, "step": step, "set": which, "loss": float(row[key])})
-    if not points:
-        raise HeartwoodError(f"{path}: holds no steps with a loss", hint="run `dvc repro`")
-    findings = {} if isinstance(report, list) else {k: v for k, v in report.items() if k not in lists}
-    return Training(model, points, rates, findings)
+    try:
+        points = [_point(model, "train", before + row["step"], row["loss"]) for row in train]
+        points += [_point(model, "dev", before + row["step"], row["dev_loss"]) for row in dev]
+        rates = [
+            {"model": model, "step": before + row["step"], "learning_rate": float(row["learning_rate"])}
+            for row in train
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise HeartwoodError(
+            f"{curve_paths(model)[0]}: not a list of steps with their loss ({error!r})",
+            hint="run `dvc repro`, or use the version of heartwood that belongs to that revision",
+        ) from None
+    return Curve(model, points, rates)
 
 
-def _is_points(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(row, dict) and "step" in row for row in value)
-        and any("loss" in row or "dev_loss" in row for row in value)
-    )
+def _point(model: str, of: str, step: int, loss: float) -> dict[str, Any]:
+    return {"model": model, "step": step, "set": of, "loss": float(loss)}

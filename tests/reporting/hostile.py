@@ -146,8 +146,11 @@ def _reports(folder: Path, pairs: int) -> None:
     dump(folder / "reports/validation.json", {text(1): {**suite, "success": False, "expectations": [failed]}})
     dump(folder / "reports/comparison.json", {"contrasts": [contrast("inconclusive", 0.02, -0.2, 0.24)]})
     curve = [{"step": n, "loss": 5.0 - n / 10, "learning_rate": 0.001, "tokens": 9} for n in range(1, 20)]
-    dev = [{"step": n, "loss": 5.0} for n in (0, 10, 20)]
-    dump(folder / "reports/training/sft-100.json", {"train": curve, "dev": dev, "samples": [{"reply": text(4)}]})
+    dev = [{"step": n, "dev_loss": 5.0} for n in (0, 10, 20)]
+    summary = {"verdict": "overfitting", "evidence": text(6), "best_step": 10, "rise": 0.123456, "device": text(7)}
+    for name, report in (("sft-100", curve), ("sft-100.dev", dev), ("sft-100.summary", summary)):
+        dump(folder / f"reports/training/{name}.json", report)
+    write_jsonl([{"uid": "u", "prompt": text(4), "reply": text(8)}], folder / "models/sft-100/samples.jsonl")
     agreement = {"qwk": 0.6, "qwk_low": 0.5, "qwk_high": 0.7}
     invariance = {"pass_rate": {HOSTILE[2]: 0.5}, "failed": [HOSTILE[2]], "cases": 12}
     dump(

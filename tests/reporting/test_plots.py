@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipelines.reporting.plots import loss_rows, mixture_rows, removal_rows, score_rows
+from pipelines.reporting.training import read_curve
 from tests.browser import open_browser
 from tests.project import ROOT, Project
 from tests.reporting.hostile import dump
@@ -22,10 +23,7 @@ BUNDLES = {
     "vega-lite 5.23.0": "9525bc3368d62c580e8fcbf5db63c4a95c04052fe32ced063817c677cc98801c",
     "vega-embed 6.29.0": "16512fd17119051ee3f859467e174fe1503ff86c0a4743aaf8b7c10da3dd83e0",
 }
-CHECKPOINTS = {
-    "sft-100": {"steps": 20, "parent": "models/base.json"},
-    "sft-150": {"steps": 9, "parent": "models/sft-100"},
-}
+DEV = [{"step": 5, "dev_loss": 4.8}]
 CURVE = [{"step": n, "loss": 5 - n / 10, "learning_rate": 0.001, "tokens": 7} for n in range(1, 10)]
 
 
@@ -37,7 +35,7 @@ def rows(better: float = 0.0) -> dict[str, list[dict[str, Any]]]:
         for model in ("base", "sft-100")
     }
     return {
-        "loss": loss_rows({"sft-100": {"train": CURVE, "dev": CURVE[::4]}, "sft-150": CURVE}, CHECKPOINTS),
+        "loss": loss_rows([read_curve("sft-100", CURVE, DEV, 0), read_curve("sft-150", CURVE, [], 20)]),
         "scores": score_rows(scores),
         "mixture": mixture_rows(receipt),
         "removals": removal_rows(*(reports[n] for n in ("records", "split", "dedup", "leakage"))),

@@ -19,7 +19,7 @@ from pipelines.reporting.site.pairs import read_pairs
 from pipelines.reporting.site.replies import read_replies
 from pipelines.reporting.site.sankey import BAR, draw, steps_of
 from pipelines.reporting.site.text import differences, visible
-from pipelines.reporting.training import read_report, steps_before
+from pipelines.reporting.training import read_curve, steps_before
 from tests.project import Project
 from tests.reporting.hostile import HOSTILE, MODELS, OVERRIDE, SOURCE, build, contrast, dump
 
@@ -176,19 +176,30 @@ def test_steps_go_on_where_the_parent_stopped():
         "b": {"steps": 50, "parent": "models/a"},
         "c": {"steps": 5, "parent": "models/b"},
     }
-    assert [steps_before(checkpoints, c) for c in checkpoints.values()] == [0, 100, 150]
-    report = [{"step": 1, "loss": 3.0, "learning_rate": 0.1, "tokens": 5}, {"step": 2, "loss": 2.0, "dev_loss": 2.5}]
-    found = read_report("b", "p", report, 100)
+    assert [steps_before(checkpoints, name) for name in checkpoints] == [0, 100, 150]
+    train = [{"step": n, "loss": 4.0 - n, "learning_rate": 0.1, "tokens": 5} for n in (1, 2)]
+    found = read_curve("b", train, [{"step": 2, "dev_loss": 2.5}], 100)
     assert [(p["step"], p["set"], p["loss"]) for p in found.points] == [
         (101, "train", 3.0),
         (102, "train", 2.0),
         (102, "dev", 2.5),
     ]
-    nested = read_report("b", "p", {"train": report[:1], "dev": [{"step": 0, "loss": 4.0}], "verdict": "fine"}, 0)
-    assert [(p["set"], p["step"]) for p in nested.points] == [("train", 1), ("dev", 0)]
-    assert nested.findings == {"verdict": "fine"}
-    with pytest.raises(HeartwoodError, match="no steps with a loss"):
-        read_report("b", "reports/training/b.json", {"verdict": "fine"}, 0)
+    assert [r["step"] for r in found.rates] == [101, 102]
+    with pytest.raises(HeartwoodError, match=r"reports/training/b\.json: not a list of steps"):
+        read_curve("b", [{"step": 1}], [], 0)
+
+
+def test_what_training_found_is_shown_and_a_run_that_was_not_watched_says_so(hostile, tmp_path):
+    page = render(gathered(hostile))
+    assert "overfitting: it went past its best" in page
+    assert "Sample replies at its end" in page
+    assert "0.1235" in page
+    folder = build(tmp_path / "p", pairs=2)
+    for name in ("sft-100.dev", "sft-100.summary"):
+        (folder / f"reports/training/{name}.json").unlink()
+    page = render(gathered(folder))
+    assert "No loss on dev was measured" in page
+    assert "overfitting: it went" not in page
 
 
 def test_differences_are_said_plainly():

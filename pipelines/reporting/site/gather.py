@@ -7,17 +7,20 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from curation.errors import HeartwoodError
+from curation.jsonl import read_jsonl
 from pipelines.provenance.outs import Outs
 from pipelines.provenance.revision import Revision
 from pipelines.provenance.stage import look_up
-from pipelines.provenance.verify import GRAVITY, Lock, ScoreVerdict, order_upstream, read_lock, read_yaml, verify
+from pipelines.provenance.verify import Lock, ScoreVerdict, order_upstream, read_lock, read_yaml, verify
 from pipelines.reporting.flow import Flow, read_flow
 from pipelines.reporting.scores import read_contrasts, read_scores
 from pipelines.reporting.site.pairs import Pairs, read_pairs
 from pipelines.reporting.site.replies import Replies, read_replies
-from pipelines.reporting.training import Training, read_report, steps_before
+from pipelines.reporting.training import Curve, curve_paths, read_curve, steps_before
 
 T = TypeVar("T")
+GRAVEST_FIRST = ("broken", "stale", "incomplete")
+SAMPLES = 6
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,15 @@ class Part(Generic[T]):
     content: T | None
     problem: str = ""
     hint: str = ""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One checkpoint: its losses, the summary of its run with a verdict on overfitting, and sample replies."""
+
+    curve: Curve
+    summary: dict[str, Any]
+    samples: Part[list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class Site:
     def verdict(self) -> str:
         """The gravest verdict of any score; ``incomplete`` if there is none."""
         found = {v.verdict for v in self.verdicts.content or []}
-        return next((kind for kind in GRAVITY if kind in found), "verified" if found else "incomplete")
+        return next((kind for kind in GRAVEST_FIRST if kind in found), "verified" if found else "incomplete")
 
     @property
     def problems(self) -> dict[str, str]:
@@ -98,7 +110,7 @@ def gather(revision: Revision, made: datetime) -> Site:
         _part(lambda: read_replies(outs, models)),
         _part(lambda: _report(revision, "reports/judge.json")),
         _part(lambda: _report(revision, "models/judge_head/card.json")),
-        _part(lambda: _training(revision, look_up(params, "checkpoints"))),
+        _part(lambda: _training(outs, look_up(params, "checkpoints"))),
         _part(lambda: _report(revision, "reports/mixture.json")),
         _part(lambda: _report(revision, "reports/check.json")),
         _part(lambda: read_flow(revision)),
@@ -132,13 +144,25 @@ def _json(revision: Revision, path: str) -> Any:
         raise HeartwoodError(f"{path}: not JSON at {revision.name}", hint="restore it, or run `dvc repro`") from None
 
 
-def _training(revision: Revision, checkpoints: Mapping[str, Mapping[str, Any]]) -> list[Training]:
-    found = []
-    for model, checkpoint in checkpoints.items():
-        path = f"reports/training/{model}.json"
-        report = _json(revision, path)
-        found.append(read_report(model, path, report, steps_before(checkpoints, checkpoint)))
-    return found
+def _training(outs: Outs, checkpoints: Mapping[str, Mapping[str, Any]]) -> list[Training]:
+    return [_trained(outs, model, steps_before(checkpoints, model)) for model in checkpoints]
+
+
+def _trained(outs: Outs, model: str, before: int) -> Training:
+    revision = outs.revision
+    train, dev = curve_paths(model)
+    summary = f"reports/training/{model}.summary.json"
+    # Runs that were not watched have neither losses on dev nor a summary nor samples.
+    watched = _json(revision, dev) if revision.read(dev) is not None else []
+    said = _report(revision, summary) if revision.read(summary) is not None else {}
+    curve = read_curve(model, _json(revision, train), watched, before)
+    samples = _part(lambda: _samples(outs, model))
+    return Training(curve, said, samples)
+
+
+def _samples(outs: Outs, model: str) -> list[dict[str, Any]]:
+    found = outs.inside(f"models/{model}", "samples.jsonl")
+    return read_jsonl(found)[-SAMPLES:] if found else []
 
 
 def _chain(lock: Lock, models: list[str], verdicts: list[ScoreVerdict]) -> list[Link]:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from curation.errors import HeartwoodError
 from pipelines.evaluation.ratings import MECHANISMS
@@ -61,6 +61,13 @@ TRICKS = {
     "trailing_question": "a tacked-on question gains little",
     "wrong_emotion": "naming the wrong feeling loses",
 }
+LEARNING = {
+    "improving": "still improving on held-out data",
+    "level": "no longer improving on held-out data",
+    "overfitting": "overfitting: it went past its best",
+    "diverging": "diverging: train and held-out loss both rose",
+    "unknown": "too little measured to say",
+}
 SECTIONS = {
     "scores": "Scores",
     "replies": "Replies",
@@ -109,7 +116,6 @@ def render(site: Site) -> str:
         "pct": lambda value: f"{100 * value:.1f} %",
         "rule": _rule,
         "plainly": plainly,
-        "tree": _tree,
     }
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     flow, replies, pairs, details = site.flow.content, site.replies.content, site.pairs.content, site.details.content
@@ -119,6 +125,7 @@ def render(site: Site) -> str:
         headline=HEADLINES[site.verdict],
         words=WORDS,
         tricks=TRICKS,
+        learning=LEARNING,
         sections=list(SECTIONS.items()),
         pair_kinds=PAIR_KINDS,
         mechanisms=MECHANISMS,
@@ -228,8 +235,8 @@ def _charts(site: Site) -> dict[str, Any]:
         title = ["difference in index", "(right of 0: the first-named scores higher)"]
         found["contrasts"] = [_svg(charts.intervals(rows, title, w, True)) for w in (720, NARROW)]
     if site.training.content:
-        points = [p for t in site.training.content for p in t.points]
-        rates = [p for t in site.training.content for p in t.rates]
+        points = [p for t in site.training.content for p in t.curve.points]
+        rates = [p for t in site.training.content for p in t.curve.rates]
         found["has_dev"] = any(p["set"] == "dev" for p in points)
         found["losses"] = [_svg(charts.losses(points, w, h)) for w, h in ((WIDE, 280), (NARROW, 230))]
         if rates:
@@ -240,20 +247,6 @@ def _charts(site: Site) -> dict[str, Any]:
 def _svg(drawn: str) -> Markup:
     # Made by Vega-Lite of numbers and of names that it escapes itself.
     return Markup(drawn)
-
-
-def _tree(value: Any) -> Markup:
-    """Findings of any shape as nested lists."""
-    if isinstance(value, Mapping):
-        rows = (
-            Markup("<dt>{}</dt><dd>{}</dd>").format(visible(str(k)).replace("_", " "), _tree(v))
-            for k, v in value.items()
-        )
-        return Markup("<dl>{}</dl>").format(Markup("").join(rows))
-    if isinstance(value, list):
-        return Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(_tree(v)) for v in value))
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return Markup('<bdi dir="auto">{}</bdi>').format(escape(visible(text)))
 
 
 def write(site: Site, folder: Path) -> Path:
