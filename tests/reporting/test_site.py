@@ -18,7 +18,7 @@ from pipelines.reporting.site.page import plainly, render
 from pipelines.reporting.site.pairs import read_pairs
 from pipelines.reporting.site.replies import read_replies
 from pipelines.reporting.site.sankey import BAR, draw, steps_of
-from pipelines.reporting.site.text import differences, visible
+from pipelines.reporting.site.text import closest, differences, visible
 from pipelines.reporting.training import read_curve, steps_before
 from tests.project import Project
 from tests.reporting.hostile import HOSTILE, MODELS, OVERRIDE, SOURCE, build, contrast, dump
@@ -61,6 +61,12 @@ def test_no_steering_character_is_left_and_none_is_lost(found):
         "[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]", shown
     )
     assert shown.count("⟦U+") >= sum(c in "\u202e\u2066\u200b" for c in found)
+
+
+def test_the_turns_that_repeat_each_other_are_found_and_a_stock_phrase_does_not_hide_them():
+    said = ["hi there", "my old dog died last night", "how are you"]
+    assert closest(said, ["thank you", "Hi there", "My old dog died, last night!"]) == (1, 2)
+    assert closest(["a b"], ["x", "b"]) == (0, 1)
 
 
 def test_an_override_is_named_and_a_long_text_is_cut():

@@ -14,7 +14,7 @@ from curation.errors import HeartwoodError
 from curation.jsonl import read_jsonl
 from pipelines.layout import DEDUPLICATED, LEDGER, REVIEW, SPLIT
 from pipelines.provenance.outs import Outs
-from pipelines.reporting.site.text import differences, likeness, visible
+from pipelines.reporting.site.text import closest, differences, visible
 
 BUDGET = 1_500_000
 TURNS = 6
@@ -113,12 +113,7 @@ def _pair(kind: str, row: Record, others: Mapping[str, Record]) -> dict[str, Any
     if kind == "duplicate":
         places = [(i, i) for i in range(min(len(left), len(right)))]
     else:
-        places = [
-            max(
-                ((i, j) for i in range(len(left)) for j in range(len(right))),
-                key=lambda ij: (likeness(left[ij[0]][1], right[ij[1]][1]), min(len(left[ij[0]][1]), 80), -sum(ij)),
-            )
-        ]
+        places = [closest([text for _, text in left], [text for _, text in right])]
     a, b = _sides(left, right, places)
     return {
         "kind": kind,

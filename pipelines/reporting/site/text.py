@@ -42,7 +42,15 @@ def _parts(tokens: Sequence[str], alike: Sequence[tuple[int, int]]) -> list[str]
     return parts[:-1] if len(parts) > 1 and not parts[-1] else parts
 
 
-def likeness(a: str, b: str) -> float:
-    """How alike two texts are, by shared words, from 0 to 1."""
-    left, right = (set(re.findall(r"\w+", t.casefold())) for t in (a, b))
-    return len(left & right) / max(1, min(len(left), len(right)))
+def closest(left: Sequence[str], right: Sequence[str]) -> tuple[int, int]:
+    """The places of the two texts, one of each side, that share most of the shorter one's words; longer ones first."""
+    words = [[frozenset(re.findall(r"\w+", text.casefold())) for text in side] for side in (left, right)]
+    return max(
+        ((i, j) for i in range(len(left)) for j in range(len(right))),
+        key=lambda ij: _shared(words[0][ij[0]], words[1][ij[1]]),
+    )
+
+
+def _shared(a: frozenset[str], b: frozenset[str]) -> tuple[float, int]:
+    shared = len(a & b)
+    return shared / max(1, min(len(a), len(b))), shared
