@@ -26,7 +26,9 @@ def report(
     from datetime import UTC, datetime
 
     from pipelines.provenance.revision import open_revision
-    from pipelines.reporting.site.gather import gather
+    from pipelines.reporting.site.gather import check_libraries, gather
+
+    check_libraries()
     from pipelines.reporting.site.page import write
 
     with working("building the report"):

@@ -281,6 +281,17 @@ def test_report_writes_one_file_and_says_what_it_found(hostile, monkeypatch, tmp
     assert str(tmp_path / "site" / "index.html") in plain.stdout.replace("\n", "")
 
 
+def test_a_missing_library_is_named_with_the_command_that_installs_it(hostile, monkeypatch):
+    monkeypatch.chdir(hostile)
+    monkeypatch.setattr(
+        "pipelines.reporting.site.gather.find_spec", lambda name: None if name == "vl_convert" else name
+    )
+    done = CliRunner().invoke(app, ["report"])
+    assert done.exit_code == 1
+    assert "vl_convert is not installed" in done.output
+    assert "start.py setup" in done.output
+
+
 def test_a_revision_that_is_none_is_an_error_with_a_next_step(hostile, monkeypatch):
     monkeypatch.chdir(hostile)
     done = CliRunner().invoke(app, ["report", "nowhere"])

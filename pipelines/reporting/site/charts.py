@@ -118,7 +118,7 @@ def learning_rates(points: Sequence[Mapping[str, Any]], width: int, height: int)
     )
 
 
-def intervals(rows: Sequence[Mapping[str, Any]], title: str | list[str], width: int, zero: bool) -> str:
+def intervals(rows: Sequence[Mapping[str, Any]], title: str, width: int, zero: bool) -> str:
     """A mean as a dot and its interval as a bar, one row each.
 
     Args:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
 
 from curation.errors import HeartwoodError
@@ -86,6 +87,19 @@ class Site:
         """The parts that are not there, and why."""
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: part.problem for name, part in parts.items() if isinstance(part, Part) and part.problem}
+
+
+def check_libraries() -> None:
+    """Raise unless what draws the page is installed.
+
+    Raises:
+        HeartwoodError: one of the libraries of the group ``report`` is missing.
+    """
+    for name in ("jinja2", "vl_convert"):
+        if find_spec(name) is None:
+            raise HeartwoodError(
+                f"{name} is not installed", hint="python3 start.py setup, or pip install -e '.[report]'"
+            )
 
 
 def gather(revision: Revision, made: datetime) -> Site:

@@ -23,7 +23,8 @@ LARGEST = 5_000_000
 HEADLINES = {
     "verified": (
         "Verified",
-        "Every score on this page was made from exactly the data, settings and code that are recorded with it.",
+        "Data, settings, code and the evidence of every score agree, link by link, from the raw files to the last number."
+        " “heartwood verify --help” says what this check cannot find.",
     ),
     "stale": (
         "Stale: made before the last change",
@@ -232,8 +233,7 @@ def _charts(site: Site) -> dict[str, Any]:
             }
             for c in site.contrasts.content
         ]
-        title = ["difference in index", "(right of 0: the first-named scores higher)"]
-        found["contrasts"] = [_svg(charts.intervals(rows, title, w, True)) for w in (720, NARROW)]
+        found["contrasts"] = [_svg(charts.intervals(rows, "difference in index", w, True)) for w in (720, NARROW)]
     if site.training.content:
         points = [p for t in site.training.content for p in t.curve.points]
         rates = [p for t in site.training.content for p in t.curve.rates]

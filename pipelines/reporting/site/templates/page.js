@@ -56,7 +56,8 @@
               ? make("span", { class: "index" }, number(a.index, 2))
               : make("span", { class: "tag bad" }, a.status === "degenerate" ? `broken: ${plain(a.reason)}` : "unrated")),
           make("p", { class: "reply" }, a.text.trim() ? own(a.text) : make("em", {}, "(empty)")),
-          ...(a.status === "rated" ? [make("p", { class: "muted small" }, `feels with ${number(a.mechanisms[0], 1)} · understands ${number(a.mechanisms[1], 1)} · asks on ${number(a.mechanisms[2], 1)}`)] : []))))),
+          ...(a.status === "rated" ? [make("p", { class: "muted small" }, ...["feels with", "understands", "asks on"].flatMap((what, k) => [
+              k ? " · " : "", make("span", { class: "nowrap" }, `${what} ${number(a.mechanisms[k], 1)}`)]))] : []))))),
     },
     pairs: {
       rows: data.pairs,
