@@ -17,7 +17,7 @@ def report(
 ) -> None:
     """Build one page of everything: verdict, scores, replies, judge, training, mixture, flow, pairs, chain.
 
-    One HTML file that needs no network: open it, mail it, read it on a phone. Its first lines are what
+    One HTML file that needs no network and no server, on a desk or a phone. Its first lines are what
     `heartwood verify` finds, with revision and time. It holds text of the corpora and of replies, so keep it out of
     git (reports/site is ignored). Any revision will do; what the DVC cache lacks is named on the page.
 

@@ -97,6 +97,16 @@ def test_plots_diff_has_both_revisions_in_each_picture(project):
 
 
 @pytest.mark.pipeline
+def test_editors_get_data_colours_and_width_apart_from_the_template(project):
+    """The form in which the DVC extension for VS Code asks for plots."""
+    shown = json.loads(project.dvc("plots", "diff", "HEAD", "workspace", "--json", "--split").stdout)
+    for found in shown["data"].values():
+        anchors = found[0]["anchor_definitions"]
+        assert {f"<DVC_METRIC_{name}>" for name in ("DATA", "COLOR", "PLOT_WIDTH", "TITLE")} <= set(anchors)
+        assert set(anchors["<DVC_METRIC_COLOR>"]["scale"]["domain"]) == {"HEAD", "workspace"}
+
+
+@pytest.mark.pipeline
 def test_the_page_holds_vega_itself_and_asks_for_nothing(project, tmp_path):
     project.dvc("plots", "diff", "HEAD", "-o", "out")
     page = project.folder / "out" / "index.html"
