@@ -14,11 +14,12 @@ from pipelines.provenance.outs import Outs
 from pipelines.provenance.revision import Revision
 from pipelines.reporting.flow import read_flow
 from pipelines.reporting.site.gather import Site, gather
-from pipelines.reporting.site.page import plainly, render
+from pipelines.reporting.site.page import render
 from pipelines.reporting.site.pairs import read_pairs
 from pipelines.reporting.site.replies import read_replies
 from pipelines.reporting.site.sankey import BAR, draw, steps_of
 from pipelines.reporting.site.text import closest, differences, visible
+from pipelines.reporting.site.words import plainly
 from pipelines.reporting.training import read_curve, steps_before
 from tests.project import Project
 from tests.reporting.hostile import HOSTILE, MODELS, OVERRIDE, SOURCE, build, contrast, dump
@@ -246,6 +247,16 @@ def test_the_page_says_what_it_cannot_show_and_the_next_command(tmp_path):
     assert page.count("Not shown.") >= 9
     assert "dvc pull data/prompts.jsonl data/responses" in page
     assert "Could not be checked" in page
+
+
+def test_a_report_in_another_form_costs_its_section_and_no_other(tmp_path):
+    folder = build(tmp_path / "p", pairs=2)
+    dump(folder / "reports/judge.json", {"label": "exploratory"})
+    dump(folder / "reports/validation.json", {"train": {"success": True}})
+    page = render(gathered(folder))
+    assert page.count("are not in a form that this version reads") == 2
+    assert "no clear difference" in page
+    assert page.count("<section") == 9
 
 
 def test_scores_and_verdict_come_first(hostile):
