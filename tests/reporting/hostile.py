@@ -8,6 +8,7 @@ from typing import Any
 from curation.jsonl import write_jsonl
 from curation.ledger import Removal, write_ledger
 from curation.records import Conversation, Origin, Turn, identify, write_records
+from pipelines.provenance.verify import Fault, ScoreVerdict
 from tests.small_project import small_reports
 
 OVERRIDE = "\u202e"
@@ -28,6 +29,10 @@ HOSTILE = [
 SOURCE = '<b onclick="window.hacked=9">one</b>'
 LABEL = "<i>sad</i>\u202d"
 MODELS = ("base", "sft-100")
+VERDICTS = [
+    ScoreVerdict("base", 2.0, [], 40),
+    ScoreVerdict("sft-100", 3.0, [Fault("broken", "score@base", HOSTILE[0], f"{HOSTILE[1]} is not {HOSTILE[9]}")], 41),
+]
 
 
 def text(number: int, *more: str) -> str:

@@ -11,7 +11,7 @@ from pipelines.provenance.revision import Revision
 from pipelines.reporting.site.gather import gather
 from pipelines.reporting.site.page import write
 from tests.browser import Browser, chromium, open_browser
-from tests.reporting.hostile import SOURCE, build
+from tests.reporting.hostile import SOURCE, VERDICTS, build
 
 SCREENS = [(width, dark) for width in (390, 1440) for dark in (False, True)]
 
@@ -28,6 +28,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = build(tmp_path_factory.mktemp("hostile"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("pipelines.reporting.site.gather.verify", lambda revision: VERDICTS)
         return write(gather(Revision("work\u202e<b>space", ""), datetime(2026, 5, 4, tzinfo=UTC)), folder / "site")
 
 

@@ -44,13 +44,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Link:
-    """A stage of the chain: what it wrote with which hash, and whether every link of it holds."""
+    """A stage of the chain: what it wrote with which hash, and whether every link of it holds, if that was checked."""
 
     stage: str
     outs: list[tuple[str, str]]
     deps: int
     params: int
     faults: list[str]
+    checked: bool
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def gather(revision: Revision, made: datetime) -> Site:
         _part(lambda: read_flow(revision)),
         _part(lambda: read_pairs(outs)),
         _part(lambda: _report(revision, "reports/validation.json")),
-        _part(lambda: _chain(read_lock(revision), models, verdicts.content or [])),
+        _part(lambda: _chain(read_lock(revision), models, verdicts.content)),
     )
 
 
@@ -179,21 +180,22 @@ def _samples(outs: Outs, model: str) -> list[dict[str, Any]]:
     return read_jsonl(found)[-SAMPLES:] if found else []
 
 
-def _chain(lock: Lock, models: list[str], verdicts: list[ScoreVerdict]) -> list[Link]:
+def _chain(lock: Lock, models: list[str], verdicts: list[ScoreVerdict] | None) -> list[Link]:
     """The stages that the scores rest on, in the order in which they run."""
     stages: dict[str, None] = {}
     for model in models:
         stages |= dict.fromkeys(order_upstream(lock, f"score@{model}"))
     faults: dict[str, dict[str, None]] = {}
-    for verdict in verdicts:
+    for verdict in verdicts or []:
         for fault in verdict.faults:
             faults.setdefault(fault.stage, {})[f"{fault.kind}: {fault.message}"] = None
-    links = [_link(name, lock.stages[name], list(faults.pop(name, {}))) for name in stages]
+    checked = verdicts is not None
+    links = [_link(name, lock.stages[name], list(faults.pop(name, {})), checked) for name in stages]
     # A score whose stage never ran has faults and no entry in the lock.
-    return links + [Link(name, [], 0, 0, list(found)) for name, found in faults.items()]
+    return links + [Link(name, [], 0, 0, list(found), checked) for name, found in faults.items()]
 
 
-def _link(name: str, locked: Mapping[str, Any], faults: list[str]) -> Link:
+def _link(name: str, locked: Mapping[str, Any], faults: list[str], checked: bool) -> Link:
     outs = [(o["path"], str(o.get("md5", ""))) for o in locked.get("outs", [])]
     params = sum(len(keys) for keys in (locked.get("params") or {}).values())
-    return Link(name, outs, len(locked.get("deps", [])), params, faults)
+    return Link(name, outs, len(locked.get("deps", [])), params, faults, checked)
