@@ -1,6 +1,6 @@
 """Build the environment in .venv, then run the pipeline or the tests. Needs Python 3.11 or later and nothing else.
 
-python3 start.py          build what is missing, run `dvc repro`, print the scores
+python3 start.py          build what is missing, run `dvc repro`, print the scores, build the report
 python3 start.py test     build what is missing, run the tests
 python3 start.py setup    build what is missing
 """
@@ -52,6 +52,7 @@ def main(arguments: list[str]) -> None:
     if verb == "run":
         run("dvc", "repro")
         run("heartwood", "scores")
+        run("heartwood", "report")
     elif verb == "test":
         run("python", "-m", "pytest", *arguments[1:])
 

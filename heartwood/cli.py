@@ -20,6 +20,7 @@ from heartwood.merge import merge
 from heartwood.mixtures import mixtures
 from heartwood.models import models
 from heartwood.preview import preview
+from heartwood.report import report
 from heartwood.scores import scores
 from heartwood.verify import verify
 
@@ -87,6 +88,7 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 COMMANDS = {"leaks": ManyFiles}
 VERBS: tuple[Callable[..., None], ...] = (
     scores,
+    report,
     verify,
     models,
     dedup,

@@ -66,6 +66,20 @@ class Outs:
             inner = f"{path}/{entry['relpath']}"
             _copy(self._cached(entry["md5"], inner), target / entry["relpath"], entry["md5"], inner)
 
+    def inside(self, folder: str, name: str) -> Path | None:
+        """A file of an out that is a folder, to read, not to change; None if the folder holds no such file.
+
+        Raises:
+            HeartwoodError: the folder is not there.
+        """
+        if not self.revision.commit:
+            if not Path(folder).is_dir():
+                raise HeartwoodError(f"{folder}: missing", hint="run `dvc repro` or `dvc checkout`")
+            return Path(folder, name) if Path(folder, name).is_file() else None
+        listed = json.loads(self._cached(self.md5(folder), folder).read_text(encoding="utf-8"))
+        entry = next((e for e in listed if e["relpath"] == name), None)
+        return self._cached(entry["md5"], f"{folder}/{name}") if entry else None
+
     @cached_property
     def _cache(self) -> Any:
         from dvc.repo import Repo

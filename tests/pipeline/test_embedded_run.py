@@ -146,6 +146,16 @@ def test_verify_says_verified(clone: Clone) -> None:
     assert done.stdout.count(": verified") == 5
 
 
+def test_the_report_of_the_run_is_whole_and_its_plots_are_drawn(clone: Clone) -> None:
+    found = json.loads(clone.heartwood("report", "--json").stdout)
+    assert (found["verdict"], found["not_shown"]) == ("verified", {})
+    assert (clone.folder / found["path"]).stat().st_size == found["bytes"] < 5_000_000
+    assert not clone.run("git", "status", "--porcelain", "reports/site").stdout
+    plots = json.loads(clone.dvc("plots", "show", "--json").stdout)
+    assert not plots.get("errors")
+    assert {"scores", "loss", "mixture", "removals"} <= set(plots["data"])
+
+
 def test_scores_prints_the_table(clone: Clone) -> None:
     done = clone.heartwood("scores")
     for model in ("base", "sft-100", "sft-150"):
