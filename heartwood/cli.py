@@ -11,6 +11,7 @@ from curation.errors import HeartwoodError
 from heartwood.confirm import confirm
 from heartwood.dedup import dedup
 from heartwood.diff import diff
+from heartwood.eqbench import rescore, run
 from heartwood.explain import explain
 from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
@@ -51,6 +52,16 @@ COMMANDS = {"leaks": ManyFiles}
 VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff, mixtures, confirm)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
+
+eqbench = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="EQ-Bench v2, which needs no judge: score recorded runs again, or run a model.",
+)
+for verb in (rescore, run):
+    eqbench.command(short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
+app.add_typer(eqbench, name="eqbench", short_help="EQ-Bench v2: score recorded runs again, or run a model.")
 
 
 if __name__ == "__main__":
