@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from curation.errors import HeartwoodError
+from heartwood.compare import compare
 from heartwood.confirm import confirm
 from heartwood.dedup import dedup
 from heartwood.diff import diff
@@ -17,6 +18,7 @@ from heartwood.flow import flow
 from heartwood.leaks import ManyFiles, leaks
 from heartwood.mixtures import mixtures
 from heartwood.models import models
+from heartwood.power import power
 from heartwood.scores import scores
 from heartwood.verify import verify
 
@@ -49,7 +51,20 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 
 
 COMMANDS = {"leaks": ManyFiles}
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff, mixtures, confirm)
+VERBS: tuple[Callable[..., None], ...] = (
+    scores,
+    compare,
+    power,
+    verify,
+    models,
+    dedup,
+    leaks,
+    explain,
+    flow,
+    diff,
+    mixtures,
+    confirm,
+)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 
