@@ -146,7 +146,8 @@ def replies(location: Path, folder: Path) -> list[tuple[str, str]]:
     for name in ("empathetic_dialogues", "esconv"):
         write_files(fetch_local(name, location), folder / name)
         for item in parse(name, folder / name, name):
-            assert not isinstance(item, Quarantined)
+            if isinstance(item, Quarantined):
+                continue
             found += [
                 (heard.text, said.text)
                 for heard, said in pairwise(item.conversation.turns)
