@@ -5,13 +5,14 @@ from typing import Any
 
 from curation.jsonl import read_jsonl, write_jsonl
 from pipelines.evaluation.gates import GATES_VERSION
-from pipelines.evaluation.judges.epitome import load_head
+from pipelines.evaluation.judges.loading import load_judge, read_card, refuse_self
 from pipelines.evaluation.score import score_model
-from pipelines.layout import DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS
+from pipelines.layout import BASE, DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS
 from pipelines.provenance.lineage import chain, input_md5, read_json, write_json
 from pipelines.provenance.stage import Run, execute
 
 NONE = "none"
+JUDGE = Path("models/judge")
 
 
 def main(run: Run) -> None:
@@ -19,17 +20,25 @@ def main(run: Run) -> None:
     model = run.key
     responses = Path(f"data/responses/{model}.jsonl")
     lineage = read_json(Path(f"data/responses/{model}.lineage.json"))
-    judge = load_head(Path("models/judge"))
+    refuse_self(read_card(JUDGE), read_json(BASE))
+    judge = load_judge(JUDGE)
+    report = read_json(REPORTS / "judge.json")
     result = score_model(read_jsonl(PROMPTS), read_jsonl(responses), judge)
     score: dict[str, Any] = {
         **result.summary,
-        "judge": judge_name(read_json(REPORTS / "judge.json")),
+        "judge": judge_name(report),
         **digests(run, model, lineage),
     }
     write_json(REPORTS / "eq" / f"{model}.json", score)
     write_json(
         REPORTS / "eq" / f"{model}.detail.json",
-        {"inputs": run.evidence(), "code": run.code_digest(), "gates": GATES_VERSION, **result.breakdown},
+        {
+            "inputs": run.evidence(),
+            "code": run.code_digest(),
+            "gates": GATES_VERSION,
+            "judge": judge_facts(report),
+            **result.breakdown,
+        },
     )
     write_jsonl(result.rows, REPORTS / "eq" / f"{model}.ratings.jsonl")
 
@@ -37,6 +46,18 @@ def main(run: Run) -> None:
 def judge_name(report: dict[str, Any]) -> str:
     """The judge's id and its label, as every table shows it."""
     return f"{report['id']} ({report['label']})"
+
+
+def judge_facts(report: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the judge: agreement with people and its interval, their own (ceiling), the lexical floor."""
+    facts = {k: report[k] for k in ("id", "digest", "kind", "label", "agreement_from")}
+    return facts | {"agreement": {m: agreement_of(part) for m, part in report["agreement"].items()}}
+
+
+def agreement_of(part: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one mechanism's agreement that stand beside a score."""
+    kept = ("qwk", "qwk_low", "qwk_high", "human_ceiling", "lexical_floor")
+    return {k: part[k] for k in kept if k in part}
 
 
 def digests(run: Run, model: str, lineage: dict[str, Any]) -> dict[str, str]:

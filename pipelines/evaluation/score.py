@@ -53,6 +53,13 @@ class Explains(Protocol):
     def reason(self, pair: tuple[str, str]) -> str: ...  # noqa: D102
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """A judge whose answers cost something."""
+
+    def usage(self) -> dict[str, Any]: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class ScoreResult:
     """One row a prompt (ids and numbers, never a text), the headline numbers, and the breakdowns."""
@@ -125,7 +132,8 @@ def score_model(
     words = [len(r["text"].split()) for _, r in pairs]
     summary = {**summarise(rows), "mean_words": _round(_mean(words))}
     length = {"mean_words": _round(_mean(words)), "shortest_words": min(words), "longest_words": max(words)}
-    return ScoreResult(rows, summary, {**break_down(prompts, rows), "length": length})
+    usage = {"judge_usage": judge.usage()} if isinstance(judge, Metered) else {}
+    return ScoreResult(rows, summary, {**break_down(prompts, rows), "length": length, **usage})
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

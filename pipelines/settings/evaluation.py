@@ -30,11 +30,39 @@ class RespondParams(Section):
     threads: Count
 
 
-class JudgeParams(Section):
-    """The ratings that the judge rests on: ``shipped``, ``download``, or a folder with EPITOME's files."""
+class CausalLmParams(Section):
+    """A local causal language model as judge: a folder, or a hub name with a 40-digit revision."""
 
+    model: str
+    revision: str
+    quantisation: Literal["nf4", "none"]
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count
+
+
+class EndpointParams(Section):
+    """An OpenAI-compatible endpoint as judge. The key itself stands in the environment variable ``key_variable``."""
+
+    address: str
+    model: str
+    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    samples: Count
+    retries: Annotated[int, Field(ge=0, le=10)]
+    timeout_s: Annotated[float, Field(gt=0)]
+    requests_per_minute: Annotated[float, Field(gt=0)]
+    price_prompt: Annotated[float, Field(ge=0)]
+    price_completion: Annotated[float, Field(ge=0)]
+
+
+class JudgeParams(Section):
+    """Which judge; and the ratings EPITOME's rests on: ``shipped``, ``download``, or a folder with its files."""
+
+    kind: Literal["epitome", "causal_lm", "endpoint"]
     ratings: str = Field(min_length=1)
     seed: Seed
+    rubric: str = Field(min_length=1)
+    causal_lm: CausalLmParams
+    endpoint: EndpointParams
 
 
 class CompareParams(Section):
