@@ -90,7 +90,7 @@ class CausalJudge:
         device = next(self.model.parameters()).device
         with torch.inference_mode(), quiet_libraries():
             logits = self.model(input_ids=torch.tensor([list(ids)], device=device)).logits[0]
-        return torch.log_softmax(logits.double(), dim=-1)
+        return torch.log_softmax(logits.detach().double(), dim=-1)
 
 
 def digit_tokens(tokenizer: Any) -> dict[int, list[int]]:
