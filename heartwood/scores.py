@@ -2,19 +2,17 @@
 
 import json
 
-from heartwood.options import Json, RevisionName
+from heartwood.options import Json, RevisionName, page
 
 
 def scores(revision: RevisionName = "workspace", as_json: Json = False) -> None:
-    """Show every model's score with interval, degenerate rate and data hash."""
-    from rich.console import Console
-
+    """Show every model's score with interval, degenerate rate and data hash, and what is known of the judge."""
     from pipelines.provenance.revision import open_revision
-    from pipelines.reporting.scores import print_scores, read_contrasts, read_scores
+    from pipelines.reporting.scores import print_scores, read_contrasts, read_judge, read_scores
 
     opened = open_revision(revision)
-    found, contrasts = read_scores(opened), read_contrasts(opened)
+    found, contrasts, judge = read_scores(opened), read_contrasts(opened), read_judge(opened)
     if as_json:
-        print(json.dumps({"scores": found, "contrasts": contrasts}, indent=2))
+        print(json.dumps({"scores": found, "judge": judge, "contrasts": contrasts}, indent=2))
     else:
-        print_scores(Console(), found, contrasts)
+        print_scores(page(), found, contrasts, judge)

@@ -27,11 +27,12 @@ def rows(path: Path, *texts: str) -> Path:
 
 def test_every_verb_has_help_and_its_exit_codes():
     listed = heartwood("--help").stdout
-    for verb in ("scores", "verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm"):
+    verbs = ["compare", "power", "verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm"]
+    for verb in ("scores", "eqbench", *verbs):
         assert re.search(rf"^  {verb}  ", listed, re.MULTILINE)
         assert heartwood(verb, "--help").exit_code == 0
-    for verb in ("verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm"):
-        assert "Exit code 0" in " ".join(heartwood(verb, "--help").stdout.split())
+    for verb in (*([v] for v in verbs), ["eqbench", "rescore"], ["eqbench", "run"]):
+        assert "Exit code 0" in " ".join(heartwood(*verb, "--help").stdout.split())
 
 
 def test_the_defaults_in_the_help_are_those_of_the_library():
