@@ -1,7 +1,7 @@
 """Paired differences between every two models, with verdicts."""
 
 from curation.jsonl import read_jsonl
-from pipelines.evaluation.score import compare_models
+from pipelines.evaluation.compare import compare_models
 from pipelines.layout import REPORTS
 from pipelines.provenance.lineage import write_json
 from pipelines.provenance.stage import Run, execute

@@ -19,6 +19,8 @@ def main(run: Run) -> None:
         min_words=params.min_words,
         system=run.section("chat", ChatParams).system,
     )
+    if len(prompts) < params.count:
+        print(f"prompts: {len(prompts)}, all that dev holds; prompts.count asks for {params.count}")
     write_jsonl(prompts, PROMPTS)
 
 

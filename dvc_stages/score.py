@@ -6,13 +6,15 @@ from typing import Any
 
 from curation.jsonl import write_jsonl
 from pipelines.evaluation.gates import GATES_VERSION
+from pipelines.evaluation.judges.loading import read_card, refuse_self
 from pipelines.evaluation.rate import rate_responses
-from pipelines.layout import DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS
+from pipelines.layout import BASE, DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS
 from pipelines.provenance.environment import differences, in_words, installed
 from pipelines.provenance.lineage import chain, input_md5, read_json, write_json
 from pipelines.provenance.stage import Run, execute
 
 NONE = "none"
+JUDGE = Path("models/judge")
 
 
 def main(run: Run) -> None:
@@ -20,13 +22,15 @@ def main(run: Run) -> None:
     model = run.key
     responses = Path(f"data/responses/{model}.jsonl")
     lineage = read_json(Path(f"data/responses/{model}.lineage.json"))
-    result = rate_responses(PROMPTS, responses, Path("models/judge"))
+    refuse_self(read_card(JUDGE), read_json(BASE))
+    report = read_json(REPORTS / "judge.json")
+    result = rate_responses(PROMPTS, responses, JUDGE)
     differing = differences(map(Path, run.locks()))
     for link in chain(lineage):
         differing |= link["differs_from_lock"]
     score: dict[str, Any] = {
         **result.summary,
-        "judge": judge_name(read_json(REPORTS / "judge.json")),
+        "judge": judge_name(report),
         "environment": in_words(differing),
         **digests(run, model, lineage),
     }
@@ -39,6 +43,7 @@ def main(run: Run) -> None:
             "packages": installed("evaluation"),
             "python": platform.python_version(),
             "gates": GATES_VERSION,
+            "judge": judge_facts(report),
             **result.breakdown,
         },
     )
@@ -48,6 +53,18 @@ def main(run: Run) -> None:
 def judge_name(report: dict[str, Any]) -> str:
     """The judge's id and its label, as every table shows it."""
     return f"{report['id']} ({report['label']})"
+
+
+def judge_facts(report: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the judge: agreement with people and its interval, their own (ceiling), the lexical floor."""
+    facts = {k: report[k] for k in ("id", "digest", "kind", "label", "agreement_from")}
+    return facts | {"agreement": {m: agreement_of(part) for m, part in report["agreement"].items()}}
+
+
+def agreement_of(part: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one mechanism's agreement that stand beside a score."""
+    kept = ("qwk", "qwk_low", "qwk_high", "human_ceiling", "lexical_floor")
+    return {k: part[k] for k in kept if k in part}
 
 
 def digests(run: Run, model: str, lineage: dict[str, Any]) -> dict[str, str]:

@@ -9,9 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from curation.errors import HeartwoodError
+from heartwood.compare import compare
 from heartwood.confirm import confirm
 from heartwood.dedup import dedup
 from heartwood.diff import diff
+from heartwood.eqbench import rescore, run
 from heartwood.explain import explain
 from heartwood.export import export
 from heartwood.flow import flow
@@ -19,6 +21,7 @@ from heartwood.leaks import ManyFiles, leaks
 from heartwood.merge import merge
 from heartwood.mixtures import mixtures
 from heartwood.models import models
+from heartwood.power import power
 from heartwood.preview import preview
 from heartwood.report import report
 from heartwood.scores import scores
@@ -34,7 +37,7 @@ STORY: dict[str, tuple[str, ...]] = {
     "Compare": ("compare", "diff", "models", "power"),
     "Try many mixtures": ("mixtures", "confirm"),
     "The same rules on your own files": ("dedup", "leaks"),
-    "Release": ("export",),
+    "Train and release": ("preview", "merge", "export"),
 }
 
 
@@ -89,6 +92,8 @@ COMMANDS = {"leaks": ManyFiles}
 VERBS: tuple[Callable[..., None], ...] = (
     scores,
     report,
+    compare,
+    power,
     verify,
     models,
     dedup,
@@ -104,6 +109,16 @@ VERBS: tuple[Callable[..., None], ...] = (
 )
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
+
+eqbench = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="EQ-Bench v2, which needs no judge: score recorded runs again, or run a model.",
+)
+for verb in (rescore, run):
+    eqbench.command(short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
+app.add_typer(eqbench, name="eqbench", short_help="EQ-Bench v2: score recorded runs again, or run a model.")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ A gated reply is *degenerate*: it scores the lowest index, and the share of such
 Judges alone do not notice broken replies: in the run that this project grows from, ten of thirty replies were
 empty, echoes or leaked prompts, and their mean rating was 3.9 of 5 (``reference/eval.md``, section 0).
 
-Everything compares text under ``fold-v1``: lower case, every ``[^\\w\\s]`` a space, whitespace collapsed.
+Everything but the language compares text under ``fold-v1``: lower case, every ``[^\\w\\s]`` a space, whitespace
+collapsed.
 A change of any constant or rule below is a new ``GATES_VERSION``.
 """
 
@@ -14,10 +15,19 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
 from curation.text import fold
+from pipelines.evaluation.language import is_other_language
 
-GATES_VERSION = "gates-v1"
+GATES_VERSION = "gates-v2"
 
-REASONS = ("empty", "template_tokens", "echo", "system_prompt_leak", "repetition_loop", "truncated")
+REASONS = (
+    "empty",
+    "template_tokens",
+    "echo",
+    "system_prompt_leak",
+    "repetition_loop",
+    "other_language",
+    "truncated",
+)
 """Every reason that `gate` can return, in the order in which it looks for them."""
 
 ECHO_SIMILARITY = 0.85
@@ -104,7 +114,7 @@ def leaks(reply: str, system: str) -> bool:
 
 
 def is_repetition_loop(reply: str) -> bool:
-    """Whether ``reply`` is stuck in a loop, under ``gates-v1``. Over the folded words, any one of:
+    """Whether ``reply`` is stuck in a loop. Over the folded words, any one of:
 
     - one word `LOOP_WORD_REPEATS` times in a row;
     - one phrase of 2 to 12 words (`LOOP_PHRASE_WORDS`) `LOOP_PHRASE_REPEATS` times in a row;
@@ -143,6 +153,7 @@ def gate(messages: Sequence[Mapping[str, str]], reply: str, finished: bool, spec
     - ``echo``: repeats a user message (`is_echo`);
     - ``system_prompt_leak``: repeats a long run of a system message (`leaks`);
     - ``repetition_loop``: see `is_repetition_loop`;
+    - ``other_language``: surely in another language than the user's messages (`is_other_language`);
     - ``truncated``: not finished.
     """
     if not fold(reply):
@@ -155,6 +166,8 @@ def gate(messages: Sequence[Mapping[str, str]], reply: str, finished: bool, spec
         return "system_prompt_leak"
     if is_repetition_loop(reply):
         return "repetition_loop"
+    if is_other_language(reply, " ".join(message["content"] for message in messages if message["role"] == "user")):
+        return "other_language"
     return None if finished else "truncated"
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from curation.jsonl import read_jsonl
-from pipelines.evaluation.judges.epitome import load_head
+from pipelines.evaluation.judges.loading import load_judge
 from pipelines.evaluation.score import ScoreResult, score_model
 
 
@@ -13,4 +13,4 @@ def rate_responses(prompts: Path, responses: Path, judge: Path) -> ScoreResult:
     Raises:
         HeartwoodError: a file that is missing or damaged, or responses that do not belong to the prompts.
     """
-    return score_model(read_jsonl(prompts), read_jsonl(responses), load_head(judge))
+    return score_model(read_jsonl(prompts), read_jsonl(responses), load_judge(judge))

@@ -1,22 +1,27 @@
-"""Scores: gates, then the judge, then means with intervals; and paired comparisons between models.
+"""Scores: gates, then the judge, then means with intervals.
 
 A reply that a gate catches is ``degenerate``: index 1, and its rate is a headline of its own. What the judge cannot
 rate is ``unscored`` and enters no mean.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import combinations
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from curation.errors import HeartwoodError
 from pipelines.evaluation.gates import gate
 from pipelines.evaluation.ratings import MECHANISMS
-from pipelines.evaluation.statistics import holm, mean_interval, paired_comparison, rate_rose, verdict
+from pipelines.evaluation.statistics import detectable_difference, mean_interval
 
 DEGENERATE_INDEX = 1.0
 RATED, DEGENERATE, UNSCORED = "rated", "degenerate", "unscored"
+
+CONSTANT_FROM = 5
+"""From so many rated replies on, one and the same index for all of them is no measurement."""
+
+NO_RATING = "the judge gave no rating"
 
 
 class RatingLike(Protocol):
@@ -39,6 +44,20 @@ class Judge(Protocol):
     """Rates (seeker's message, reply) pairs, in order; None where it cannot."""
 
     def rate(self, pairs: Sequence[tuple[str, str]]) -> Sequence[RatingLike | None]: ...  # noqa: D102
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A judge that can say why it left a pair unrated."""
+
+    def reason(self, pair: tuple[str, str]) -> str: ...  # noqa: D102
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A judge whose answers cost something."""
+
+    def usage(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -89,30 +108,53 @@ def score_model(
     """Gate and rate one model's replies.
 
     Raises:
-        HeartwoodError: responses that do not belong to the prompts, or fewer than two replies that can be scored.
+        HeartwoodError: responses that do not belong to the prompts, a judge that answers for another number of replies
+            or with a rating outside its scale, and what `summarise` refuses.
     """
     pairs = match_responses(prompts, responses)
     reasons = [gate(p["messages"], r["text"], r["finished"], r.get("special_tokens", 0)) for p, r in pairs]
     open_pairs = [(seeker_message(p), r["text"]) for (p, r), reason in zip(pairs, reasons, strict=True) if not reason]
-    ratings = iter(judge.rate(open_pairs))
-    rows = [
-        _row(prompt["id"], reason, None if reason else next(ratings))
-        for (prompt, _), reason in zip(pairs, reasons, strict=True)
-    ]
+    ratings = list(judge.rate(open_pairs))
+    if len(ratings) != len(open_pairs):
+        raise HeartwoodError(
+            f"the judge answered for {len(ratings)} of {len(open_pairs)} replies",
+            hint="a judge answers each reply with a rating or with none; look at its module",
+        )
+    answered = iter(zip(open_pairs, ratings, strict=True))
+    rows = []
+    for (prompt, _), gated in zip(pairs, reasons, strict=True):
+        if gated:
+            rows.append({"prompt_id": prompt["id"], "status": DEGENERATE, "reason": gated, "index": DEGENERATE_INDEX})
+            continue
+        pair, rating = next(answered)
+        why = judge.reason(pair) if rating is None and isinstance(judge, Explains) else NO_RATING
+        rows.append(_row(prompt["id"], rating, why))
     words = [len(r["text"].split()) for _, r in pairs]
     summary = {**summarise(rows), "mean_words": _round(_mean(words))}
-    return ScoreResult(rows, summary, break_down(prompts, rows))
+    length = {"mean_words": _round(_mean(words)), "shortest_words": min(words), "longest_words": max(words)}
+    usage = {"judge_usage": judge.usage()} if isinstance(judge, Metered) else {}
+    return ScoreResult(rows, summary, {**break_down(prompts, rows), "length": length, **usage})
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The headline numbers of one model's score rows; everything in them that needs no text.
 
+    ``mde`` is the smallest difference to another model that these prompts could show if the other's ratings were as
+    spread, and unrelated prompt by prompt; `heartwood compare` gives that of a pair.
+
     Raises:
-        HeartwoodError: fewer than two rows that are scored.
+        HeartwoodError: fewer than two rows that are scored, or a judge that gave all rated replies one index.
     """
     scored = [row["index"] for row in rows if row["status"] != UNSCORED]
-    interval = mean_interval(scored)
+    if len(scored) < 2:
+        why = "; ".join(f"{n} {reason}" for reason, n in count_reasons(rows, UNSCORED).items())
+        raise HeartwoodError(
+            f"{len(scored)} of {len(rows)} replies are scored, at least 2 are needed{f' ({why})' if why else ''}",
+            hint="look at the judge's answers, or answer more prompts",
+        )
     rated = [row for row in rows if row["status"] == RATED]
+    refuse_constant([row["index"] for row in rated])
+    interval = mean_interval(scored)
     return {
         "index": _round(interval.mean),
         "se": _round(interval.se),
@@ -122,100 +164,70 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "degenerate_rate": _round(sum(row["status"] == DEGENERATE for row in rows) / len(rows)),
         "n": len(scored),
         "n_unscored": len(rows) - len(scored),
+        "mde": _round(detectable_difference(math.sqrt(2 * len(scored)) * interval.se, len(scored))),
     }
+
+
+def refuse_constant(rated: Sequence[float], whose: str = "") -> None:
+    """Raise HeartwoodError if `CONSTANT_FROM` or more rated replies all have one index."""
+    if len(rated) >= CONSTANT_FROM and len(set(rated)) == 1:
+        raise HeartwoodError(
+            f"{f'{whose}: ' if whose else ''}the judge gave all {len(rated)} rated replies the index {rated[0]:g};"
+            " a judge that tells nothing apart measures nothing",
+            hint="look at the judge: its checks stand in reports/judge.json",
+        )
 
 
 def break_down(prompts: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Score rows counted by reason and averaged by emotion and source; rows in the order of the prompts."""
     return {
         "degenerate_by_reason": count_reasons(rows),
+        "unscored_by_reason": count_reasons(rows, UNSCORED),
         "by_emotion": _by(prompts, rows, "emotion"),
         "by_source": _by(prompts, rows, "source"),
     }
 
 
-def _row(prompt_id: str, reason: str | None, rating: RatingLike | None) -> dict[str, Any]:
-    if reason:
-        return {"prompt_id": prompt_id, "status": DEGENERATE, "reason": reason, "index": DEGENERATE_INDEX}
+def _row(prompt_id: str, rating: RatingLike | None, why_not: str) -> dict[str, Any]:
     if rating is None:
-        return {"prompt_id": prompt_id, "status": UNSCORED, "reason": "the judge gave no rating"}
+        return {"prompt_id": prompt_id, "status": UNSCORED, "reason": why_not}
+    mechanisms = {m: float(getattr(rating, m)) for m in MECHANISMS}
+    # Written so that NaN fails too.
+    if not (1 <= rating.index <= 5 and all(0 <= value <= 2 for value in mechanisms.values())):
+        raise HeartwoodError(
+            f"the judge rated the reply to prompt {prompt_id} index {rating.index}, {mechanisms};"
+            " allowed: an index from 1 to 5 and mechanisms from 0 to 2",
+            hint="a judge that cannot rate a reply gives no rating; look at its module",
+        )
     row: dict[str, Any] = {"prompt_id": prompt_id, "status": RATED, "index": _round(rating.index)}
-    return row | {m: _round(getattr(rating, m)) for m in MECHANISMS}
+    return row | {m: _round(value) for m, value in mechanisms.items()}
 
 
-def _by(
-    prompts: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], key: str
-) -> dict[str, dict[str, float | int]]:
-    groups: dict[str, list[float]] = defaultdict(list)
+def _by(prompts: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for prompt, row in zip(prompts, rows, strict=True):
         if row["status"] != UNSCORED:
-            groups[prompt[key]].append(row["index"])
-    return {name: {"n": len(v), "index": _round(_mean(v))} for name, v in sorted(groups.items())}
+            groups[prompt[key]].append(row)
+    return {name: _part(group) for name, group in sorted(groups.items())}
 
 
-def count_reasons(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many replies are degenerate for each reason."""
-    return dict(sorted(Counter(row["reason"] for row in rows if row["status"] == DEGENERATE).items()))
+def _part(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | int]:
+    """Count, mean and degenerate rate of some scored rows; the standard error where there are two or more."""
+    values = [row["index"] for row in rows]
+    part = {"n": len(rows), "index": _round(_mean(values))}
+    if len(values) > 1:
+        part["se"] = _round(mean_interval(values).se)
+    return part | {"degenerate_rate": _round(sum(row["status"] == DEGENERATE for row in rows) / len(rows))}
+
+
+def count_reasons(rows: Sequence[Mapping[str, Any]], status: str = DEGENERATE) -> dict[str, int]:
+    """How many replies are degenerate (or unscored) for each reason."""
+    return dict(sorted(Counter(row["reason"] for row in rows if row["status"] == status).items()))
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _p(value: float) -> str:
-    return "under 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _round(value: float) -> float:
     return round(float(value), 6)
-
-
-def compare_models(ratings: Mapping[str, Sequence[Mapping[str, Any]]], seed: int) -> dict[str, Any]:
-    """Every pair of models on the prompts that both were scored on: differences, tests, verdicts, in plain words.
-
-    Args:
-        ratings: score rows by model, in the order in which models are compared (earlier against later).
-
-    Raises:
-        HeartwoodError: the models were scored on different prompts.
-    """
-    ids = {model: {row["prompt_id"] for row in rows} for model, rows in ratings.items()}
-    first = next(iter(ids))
-    for model, found in ids.items():
-        if found != ids[first]:
-            odd = min(found ^ ids[first])
-            raise HeartwoodError(
-                f"{first} and {model} were scored on different prompts; {odd} stands on one side only",
-                hint="run `dvc repro` so that all models answer the same prompts",
-            )
-    index = {m: {r["prompt_id"]: r["index"] for r in rows if r["status"] != UNSCORED} for m, rows in ratings.items()}
-    broken = {m: {r["prompt_id"]: r["status"] == DEGENERATE for r in rows} for m, rows in ratings.items()}
-    found_pairs = list(combinations(ratings, 2))
-    comparisons = []
-    for a, b in found_pairs:
-        shared = sorted(set(index[a]) & set(index[b]))
-        comparisons.append(paired_comparison([index[a][i] for i in shared], [index[b][i] for i in shared], seed))
-    adjusted = holm([c.p for c in comparisons])
-    contrasts = []
-    for (a, b), comparison, p in zip(found_pairs, comparisons, adjusted, strict=True):
-        order = sorted(ids[first])
-        rose = rate_rose([broken[a][i] for i in order], [broken[b][i] for i in order])
-        outcome = verdict(comparison, p, rose)
-        numbers = {k: _round(v) if isinstance(v, float) else v for k, v in asdict(comparison).items()}
-        contrasts.append(
-            {
-                "from": a,
-                "to": b,
-                **numbers,
-                "p_holm": _round(p),
-                "degenerate_rate_rose": rose,
-                "verdict": outcome,
-                "sentence": (
-                    f"{b} against {a}: {comparison.difference:+.3f} (95 % interval {comparison.low:+.3f} to"
-                    f" {comparison.high:+.3f}, Holm-adjusted p {_p(p)}), {outcome}"
-                    f"{'; its degenerate rate rose' if rose else ''};"
-                    f" these prompts could have shown a difference of {comparison.mde:.3f}"
-                ),
-            }
-        )
-    return {"contrasts": contrasts}

@@ -29,10 +29,15 @@ EXACT_ITEMS = 20
 MONTE_CARLO_DRAWS = 20_000
 """Random sign patterns drawn beyond that."""
 
+BOOTSTRAP_DRAWS = 9_999
+"""Resamples of a BCa interval."""
+
 Verdict = Literal["improved", "worse", "inconclusive"]
+Interval = Literal["t", "bca"]
 
 _Floats = npt.NDArray[np.float64]
 _DRAWS_AT_ONCE = 500
+_DECIMALS = 6
 _ROUNDING = 1e-9
 _PAIR_HINT = "score both models on the same prompts (dvc repro), then compare again"
 
@@ -52,9 +57,11 @@ class MeanInterval:
 class PairedComparison:
     """What ``b`` is against ``a`` on the same ``n`` items; differences are ``b - a``.
 
-    ``sd`` and ``se`` are of the differences, ``low`` and ``high`` bound the t interval of their mean. ``p`` is the
-    two-sided sign-flip p, ``p_method`` ``exact`` or ``monte-carlo``. ``up``, ``down`` and ``same`` count items.
-    ``mde`` is the smallest mean difference detectable with this ``n`` and ``sd`` (`detectable_difference`).
+    ``sd`` and ``se`` are of the differences, ``low`` and ``high`` bound the interval of their mean, ``interval`` its
+    method: ``t``, or ``bca`` (bias-corrected and accelerated bootstrap). ``p`` is the two-sided sign-flip p,
+    ``p_method`` ``exact`` or ``monte-carlo``. ``up``, ``down`` and ``same`` count items. ``mde`` is the smallest mean
+    difference detectable with this ``n`` and ``sd`` (`detectable_difference`), larger by what the `resolution` of the
+    ratings costs the sign-flip test.
     """
 
     n: int
@@ -65,6 +72,7 @@ class PairedComparison:
     se: float
     low: float
     high: float
+    interval: Interval
     p: float
     p_method: Literal["exact", "monte-carlo"]
     up: int
@@ -124,38 +132,85 @@ def mean_interval(values: Sequence[float] | _Floats, level: float = 0.95) -> Mea
     return MeanInterval(len(x), mean, se, mean - half, mean + half)
 
 
+def bca_interval(values: Sequence[float] | _Floats, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Bias-corrected and accelerated bootstrap interval of the mean (Efron 1987), by ``scipy.stats.bootstrap``.
+
+    `BOOTSTRAP_DRAWS` resamples from ``numpy``'s PCG64 with ``seed``. Raises `HeartwoodError` for fewer than two values,
+    NaN or infinity, and for values that are all equal: resamples of a constant have no spread.
+    """
+    from scipy import stats
+
+    x = _finite(values, "values")
+    if len(x) < 2 or bool((x == x[0]).all()):
+        raise HeartwoodError(
+            f"no bootstrap interval of {len(x)} values without spread", hint="score more prompts, or take --interval t"
+        )
+    found = stats.bootstrap(
+        (x,),
+        np.mean,
+        n_resamples=BOOTSTRAP_DRAWS,
+        confidence_level=level,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
 def paired_comparison(
     a: Mapping[str, float] | Sequence[float] | _Floats,
     b: Mapping[str, float] | Sequence[float] | _Floats,
     seed: int,
     level: float = 0.95,
+    *,
+    alpha: float = ALPHA,
+    min_effect: float = 0.0,
+    interval: Interval = "t",
 ) -> PairedComparison:
     """Compares ``b`` with ``a``, item by item.
 
     Mappings from item id to value are joined on the id, sequences by position. ``seed`` serves the Monte Carlo test
-    only. Raises `HeartwoodError` for different ids, unequal lengths, fewer than two items, NaN or infinity.
+    and the bootstrap. ``alpha`` is the level at which the detectable difference is stated. With ``min_effect``, ``p``
+    is against a true difference of that size in the direction found (1 if the mean difference is no larger), and
+    ``mde`` lies as much further out.
+
+    Raises `HeartwoodError` for different ids, unequal lengths, fewer than two items, NaN or infinity.
     """
     values_a, values_b = _pair(a, b)
     differences = values_b - values_a
-    interval = mean_interval(differences, level)
+    mean = mean_interval(differences, level)
+    low, high = mean.low, mean.high
+    if interval == "bca" and differences.any():
+        low, high = bca_interval(differences, seed, level)
     sd = float(differences.std(ddof=1))
-    p, method = sign_flip_p(differences, seed)
+    p, method = sign_flip_p(differences - math.copysign(min_effect, mean.mean), seed)
     return PairedComparison(
-        n=interval.n,
+        n=mean.n,
         mean_a=float(values_a.mean()),
         mean_b=float(values_b.mean()),
-        difference=interval.mean,
+        difference=mean.mean,
         sd=sd,
-        se=interval.se,
-        low=interval.low,
-        high=interval.high,
-        p=p,
+        se=mean.se,
+        low=low,
+        high=high,
+        interval=interval,
+        p=p if abs(mean.mean) > min_effect or not min_effect else 1.0,
         p_method=method,
         up=int((differences > 0).sum()),
         down=int((differences < 0).sum()),
         same=int((differences == 0).sum()),
-        mde=detectable_difference(sd, interval.n),
+        mde=min_effect + detectable_difference(sd, mean.n, alpha) + resolution(differences) / mean.n,
     )
+
+
+def resolution(differences: Sequence[float] | _Floats) -> float:
+    """The largest step of which all differences are multiples (1 for whole ratings), to six decimals; 0 for none.
+
+    Under random signs the sum of the differences moves in twice this step, and a sum that ties with the one observed
+    counts against it. So the sign-flip test needs a sum larger by one step, a mean larger by a step over their number,
+    than a test on a continuous scale: the continuity correction. For ratings of six decimals it is nothing.
+    """
+    whole = np.round(np.abs(_finite(differences, "differences")) * 10**_DECIMALS).astype(np.int64)
+    return float(np.gcd.reduce(whole)) / 10**_DECIMALS if len(whole) else 0.0
 
 
 def crossed_comparison(
@@ -251,20 +306,64 @@ def detectable_difference(sd: float, n: int, alpha: float = ALPHA, power: float 
     return _detectable(sd / math.sqrt(n), n - 1, alpha, power)
 
 
+def power_of(difference: float, sd: float, n: int, alpha: float = ALPHA) -> float:
+    """Probability that a two-sided paired t test at ``alpha`` finds a true mean difference, with ``n`` items.
+
+    ``sd`` is the standard deviation of the differences. Raises `HeartwoodError` for values that make no sense.
+    """
+    if n < 2 or not (math.isfinite(sd) and sd > 0) or not math.isfinite(difference):
+        raise HeartwoodError(
+            f"no power for n={n}, sd={sd}, difference={difference}",
+            hint="give at least 2 items and a standard deviation above 0",
+        )
+    return _t_power(abs(difference) / sd * math.sqrt(n), n - 1, alpha)
+
+
+MOST_PROMPTS = 100_000_000
+
+
+def prompts_needed(difference: float, sd: float, alpha: float = ALPHA, power: float = POWER) -> int:
+    """Fewest items with which a two-sided paired t test finds ``difference`` with probability ``power``.
+
+    Raises `HeartwoodError` for a difference or standard deviation of 0 or less, a level or power outside 0..1, and
+    for more than `MOST_PROMPTS`.
+    """
+    sound = math.isfinite(difference) and difference > 0 and math.isfinite(sd) and sd > 0
+    if not sound or not 0 < alpha < power < 1:
+        raise HeartwoodError(
+            f"no number of prompts for difference={difference}, sd={sd}, alpha={alpha}, power={power}",
+            hint="give a difference and a standard deviation above 0, and a power between alpha and 1",
+        )
+    low, high = 1, 2
+    while power_of(difference, sd, high, alpha) < power:
+        low, high = high, 2 * high
+        if low > MOST_PROMPTS:
+            raise HeartwoodError(
+                f"a difference of {difference} at a standard deviation of {sd} needs more than {MOST_PROMPTS} prompts",
+                hint="ask for a larger difference",
+            )
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power_of(difference, sd, middle, alpha) >= power else (middle, high)
+    return high
+
+
+def _t_power(noncentrality: float, freedom: float, alpha: float) -> float:
+    from scipy import stats
+
+    critical = float(stats.t.ppf(1 - alpha / 2, freedom))
+    above = stats.nct.sf(critical, freedom, noncentrality)
+    below = stats.nct.cdf(-critical, freedom, noncentrality)
+    return float(above + np.nan_to_num(below))
+
+
 def _detectable(se: float, freedom: float, alpha: float, power: float) -> float:
     from scipy import optimize, stats
 
     if se == 0:
         return 0.0
-    critical = float(stats.t.ppf(1 - alpha / 2, freedom))
-
-    def shortfall(noncentrality: float) -> float:
-        above = stats.nct.sf(critical, freedom, noncentrality)
-        below = stats.nct.cdf(-critical, freedom, noncentrality)
-        return float(above + np.nan_to_num(below)) - power
-
-    upper = 2 * critical + 10.0
-    return float(optimize.brentq(shortfall, 0.0, upper, xtol=1e-10)) * se
+    upper = 2 * float(stats.t.ppf(1 - alpha / 2, freedom)) + 10.0
+    return float(optimize.brentq(lambda x: _t_power(x, freedom, alpha) - power, 0.0, upper, xtol=1e-10)) * se
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -306,15 +405,15 @@ def rates_rose(a: Sequence[float] | _Floats, b: Sequence[float] | _Floats, seed:
     return float(differences.sum()) > 0 and sign_flip_p(differences, seed)[0] < ALPHA
 
 
-def verdict(comparison: Bounded, p_adjusted: float, degenerate_rose: bool) -> Verdict:
+def verdict(comparison: Bounded, p_adjusted: float, degenerate_rose: bool, min_effect: float = 0.0) -> Verdict:
     """``improved``, ``worse`` or ``inconclusive`` for ``b`` against ``a``.
 
-    A direction needs an interval that excludes 0 and an adjusted p under `ALPHA`. A model whose rate of degenerate
-    replies rose significantly (`rate_rose`) is never ``improved``.
+    A direction needs an interval wholly beyond ``min_effect`` on that side (0: one that excludes 0) and an adjusted p
+    under `ALPHA`. A model whose rate of degenerate replies rose significantly (`rate_rose`) is never ``improved``.
     """
-    if p_adjusted < ALPHA and comparison.high < 0:
+    if p_adjusted < ALPHA and comparison.high < -min_effect:
         return "worse"
-    if p_adjusted < ALPHA and comparison.low > 0 and not degenerate_rose:
+    if p_adjusted < ALPHA and comparison.low > min_effect and not degenerate_rose:
         return "improved"
     return "inconclusive"
 

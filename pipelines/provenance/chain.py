@@ -12,7 +12,8 @@ from typing import Any
 
 from curation.errors import HeartwoodError
 from curation.records import digest
-from pipelines.evaluation.score import compare_models, count_reasons, summarise
+from pipelines.evaluation.compare import compare_models
+from pipelines.evaluation.score import count_reasons, summarise
 from pipelines.provenance.hashing import Digest, hash_file, hash_path
 from pipelines.provenance.lock import Definition, Lock, read_definitions, read_lock, read_yaml
 from pipelines.provenance.revision import Revision

@@ -10,6 +10,7 @@ from typing import Any
 
 from curation.errors import HeartwoodError
 from curation.jsonl import read_jsonl
+from pipelines.evaluation.judges.loading import read_card
 from pipelines.evaluation.rate import rate_responses
 from pipelines.evaluation.score import break_down
 from pipelines.provenance.chain import Chain, compare_numbers, detail_path, ratings_path, score_path
@@ -46,10 +47,17 @@ def rescore(chain: Chain, evidence: Evidence, result: ScoreVerdict) -> None:
     prompts, responses = located[PROMPTS].files[""], located[responses_path(model)].files[""]
     with tempfile.TemporaryDirectory(prefix="heartwood-judge-") as folder:
         located[JUDGE].copy(Path(folder))
+        kind = read_card(Path(folder))["kind"]
+        if kind == "endpoint":
+            why = "the judge is a server: what it would say today is no evidence of what it said"
+            result.unchecked.append(Unchecked(ratings_path(model), why))
+            hint = "verify without --rescore, or score with a judge that runs here"
+            result.faults.append(Fault("incomplete", stage, ratings_path(model), why, hint))
+            return
         try:
             again = rate_responses(prompts, responses, Path(folder))
         except HeartwoodError as error:
-            _cannot(chain, stage, model, error, result)
+            _cannot(chain, stage, model, error, result, kind)
             return
     recorded = _read_rows(chain, model)
     by_id = {row["prompt_id"]: row for row in recorded}
@@ -75,8 +83,12 @@ def rescore(chain: Chain, evidence: Evidence, result: ScoreVerdict) -> None:
     )
 
 
-def _cannot(chain: Chain, stage: str, model: str, error: HeartwoodError, result: ScoreVerdict) -> None:
-    if chain.same_code(stage):
+def _cannot(chain: Chain, stage: str, model: str, error: HeartwoodError, result: ScoreVerdict, kind: str) -> None:
+    if kind == "causal_lm":
+        why = f"the judge's model cannot be used here: {error}"
+        result.unchecked.append(Unchecked(ratings_path(model), why))
+        result.faults.append(Fault("incomplete", stage, ratings_path(model), why, error.hint))
+    elif chain.same_code(stage):
         message = f"the ratings cannot be made again: {error}"
         result.faults.append(Fault("broken", stage, ratings_path(model), message, error.hint))
     else:

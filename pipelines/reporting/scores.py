@@ -37,8 +37,45 @@ def read_contrasts(revision: Revision) -> list[dict[str, Any]]:
     return contrasts
 
 
-def print_scores(console: Console, scores: dict[str, dict[str, Any]], contrasts: list[dict[str, Any]]) -> None:
-    """Print the table, then what the differences amount to."""
+def read_judge(revision: Revision) -> dict[str, Any]:
+    """What ``reports/judge.json`` says at a revision; empty if it is not there."""
+    data = revision.read("reports/judge.json")
+    judge: dict[str, Any] = json.loads(data) if data else {}
+    return judge
+
+
+def say_agreement(judge: dict[str, Any]) -> list[str]:
+    """A judge's agreement with people in lines: each mechanism with interval, the people's own, and the lexical floor."""
+    if not judge:
+        return []
+    lines = []
+    for mechanism, short in zip(MECHANISMS, ("ER", "IP", "EX"), strict=True):
+        part = judge.get("agreement", {}).get(mechanism)
+        if not part:
+            continue
+        beside = []
+        if ceiling := part.get("human_ceiling"):
+            beside.append(f"people with each other {ceiling['qwk']:.2f}")
+        if floor := part.get("lexical_floor"):
+            beside.append(f"lexical floor {floor:.2f}")
+        lines.append(
+            f"{short} {part['qwk']:.2f}, 95 % {part['qwk_low']:.2f} to {part['qwk_high']:.2f}"
+            f"{' (' + ', '.join(beside) + ')' if beside else ''}"
+        )
+    if not lines:
+        return ["agreement with people: not measured"]
+    failed = judge.get("invariance", {}).get("failed", [])
+    said = [f"agreement with people (weighted kappa, {judge['agreement_from']}):", *lines]
+    return said + ([f"checks of the judge that fail: {', '.join(failed)}"] if failed else [])
+
+
+def print_scores(
+    console: Console,
+    scores: dict[str, dict[str, Any]],
+    contrasts: list[dict[str, Any]],
+    judge: dict[str, Any] | None = None,
+) -> None:
+    """Print the table, what is known of the judge, then what the differences amount to."""
     table = Table(box=None, pad_edge=False)
     for name in ("model", "index", "95 % interval", "ER", "IP", "EX", "degenerate", "n", "data hash"):
         table.add_column(name, no_wrap=True, justify="left" if name in ("model", "data hash") else "right")
@@ -57,5 +94,7 @@ def print_scores(console: Console, scores: dict[str, dict[str, Any]], contrasts:
     console.print(f"judge {first['judge']}, prompts {first['prompts'][:12]}")
     console.print("index 1 to 5 (a degenerate reply: 1); ER, IP, EX: emotional reactions,")
     console.print("interpretations, explorations, each 0 to 2")
+    for line in say_agreement(judge or {}):
+        console.print(line)
     for contrast in contrasts:
         console.print(contrast["sentence"])

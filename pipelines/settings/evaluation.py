@@ -43,14 +43,60 @@ class RespondParams(Section):
     """CPU threads."""
 
 
-class JudgeParams(Section):
-    """The ratings that the judge rests on: ``shipped``, ``download``, or a folder with EPITOME's files."""
+class CausalLmParams(Section):
+    """A local causal language model as judge: a folder, or a hub name with a 40-digit revision."""
 
+    model: str
+    """A folder, or a name on the Hugging Face hub."""
+    revision: str
+    """With a hub name: the commit, 40 hex digits."""
+    quantisation: Literal["nf4", "none"]
+    """How its weights are held: `nf4` (4 bits) or `none`."""
+    device: Literal["auto", "cpu", "cuda"]
+    """`auto` takes a GPU if there is one."""
+    threads: Count
+    """CPU threads."""
+
+
+class EndpointParams(Section):
+    """An OpenAI-compatible endpoint as judge. The key itself stands in the environment variable ``key_variable``."""
+
+    address: str
+    """The server's base address, up to and with `/v1`."""
+    model: str
+    """The model's name there."""
+    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """The environment variable that holds the key; the key itself stands in no file."""
+    samples: Count
+    """Answers a question where the server offers no log-probabilities."""
+    retries: Annotated[int, Field(ge=0, le=10)]
+    """How often a failed request is sent again."""
+    timeout_s: Annotated[float, Field(gt=0)]
+    """Seconds until a request counts as failed."""
+    requests_per_minute: Annotated[float, Field(gt=0)]
+    """The most requests a minute."""
+    price_prompt: Annotated[float, Field(ge=0)]
+    """Price of a million prompt tokens, for the cost that is reported."""
+    price_completion: Annotated[float, Field(ge=0)]
+    """Price of a million tokens of answers."""
+
+
+class JudgeParams(Section):
+    """Which judge; and the ratings EPITOME's rests on: ``shipped``, ``download``, or a folder with its files."""
+
+    kind: Literal["epitome", "causal_lm", "endpoint"]
+    """`epitome` (three heads fitted to human ratings, offline), `causal_lm` (a local language model) or `endpoint`."""
     ratings: str = Field(min_length=1)
     """The human ratings that the judge rests on: `shipped` (the fitted head), `download`, or a folder with EPITOME's
     files; the last two fit the head again."""
     seed: Seed
     """Of the folds and the fit."""
+    rubric: str = Field(min_length=1)
+    """The versioned rubric that language-model judges rate by."""
+    causal_lm: CausalLmParams
+    """A local language model as judge; counts with `kind: causal_lm`."""
+    endpoint: EndpointParams
+    """A server as judge; counts with `kind: endpoint`."""
 
 
 class CompareParams(Section):

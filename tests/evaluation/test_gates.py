@@ -1,9 +1,16 @@
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.sources import parse
+from curation.sources.official import fetch_local, write_files
+from curation.sources.quarantine import Quarantined
 from curation.text import fold
 from pipelines.evaluation.gates import REASONS, gate, is_echo, is_repetition_loop, leaks
+from pipelines.evaluation.language import is_other_language
 
 SYSTEM = "You are a kind and attentive listener."
 USER = "My landlord gave us two weeks to leave and I have no idea where we will go."
@@ -54,6 +61,18 @@ def test_normal_replies_pass(reply: str) -> None:
         ("It is hard to leave a home so fast. " * 3, "repetition_loop"),
         ("No" + "o" * 20, "repetition_loop"),
         ("hahahahahahahahahahahahahahahahahahaha", "repetition_loop"),
+        ("Es tut mir leid, das zu hören.", "other_language"),
+        ("C'est vraiment difficile pour toi.", "other_language"),
+        ("Siento mucho lo que te pasa.", "other_language"),
+        ("Mi dispiace molto per quello che è successo.", "other_language"),
+        ("Sinto muito pelo que aconteceu.", "other_language"),
+        ("Dat klinkt heel erg moeilijk.", "other_language"),
+        ("Bardzo mi przykro z tego powodu.", "other_language"),
+        ("Bunu duyduğuma çok üzüldüm.", "other_language"),
+        ("Мне очень жаль это слышать.", "other_language"),
+        ("我很抱歉听到这个消息。", "other_language"),
+        ("それは本当につらいですね。", "other_language"),
+        ("أنا آسف جداً لسماع ذلك.", "other_language"),
     ],
 )
 def test_broken_replies_are_caught(reply: str, reason: str) -> None:
@@ -92,6 +111,63 @@ def test_a_refrain_in_a_long_text_is_no_loop() -> None:
     refrain = "and I miss you so "
     filler = (" ".join(f"word{i}x{j}" for j in range(40)) for i in range(6))
     assert not is_repetition_loop(refrain.join(filler))
+
+
+SHORT = ("Ok.", "Oh no!", "Haha nice", "lol", "Hmm", "Aww", "Omg congrats", "Yes, Amsterdam.", "noooo waaaay", "Danke!")
+COLLOQUIAL = (
+    "sounds gud bro u ok tho?",
+    "Thank you so much Juan Pablo Rodriguez Garcia",
+    "Mi casa es su casa, as they say!",
+    "Je ne sais quoi, as they say in France",
+    "Amsterdam, Rotterdam, Utrecht, Groningen",
+)
+
+
+@pytest.mark.parametrize("reply", [*SHORT, *COLLOQUIAL])
+def test_short_and_colloquial_replies_have_no_language_to_judge(reply: str) -> None:
+    assert gate(PROMPT, reply, True) is None
+
+
+def test_a_reply_in_the_users_own_language_passes_and_english_to_it_does_not() -> None:
+    german = [{"role": "user", "content": "Mein Vermieter hat uns zwei Wochen gegeben, und ich weiß nicht, wohin."}]
+    assert gate(german, "Das klingt wirklich schwer für dich.", True) is None
+    assert gate(german, "That is so little time, I'm sorry to hear it.", True) == "other_language"
+    indonesian = [{"role": "user", "content": "Saya sangat sedih karena anjing saya mati kemarin."}]
+    assert gate(indonesian, "Saya turut sedih mendengar hal itu.", True) is None
+
+
+def rate_of_other_language(pairs: list[tuple[str, str]]) -> float:
+    return sum(is_other_language(reply, heard) for heard, reply in pairs) / len(pairs)
+
+
+def replies(location: Path, folder: Path) -> list[tuple[str, str]]:
+    """(what was heard, the reply) of every assistant turn of both dialogue corpora."""
+    found = []
+    for name in ("empathetic_dialogues", "esconv"):
+        write_files(fetch_local(name, location), folder / name)
+        for item in parse(name, folder / name, name):
+            if isinstance(item, Quarantined):
+                continue
+            found += [
+                (heard.text, said.text)
+                for heard, said in pairwise(item.conversation.turns)
+                if heard.role == "user" and said.role == "assistant"
+            ]
+    return found
+
+
+def test_no_reply_of_the_embedded_corpora_is_in_another_language(repo_root: Path, tmp_path: Path) -> None:
+    pairs = replies(repo_root / "data" / "embedded", tmp_path)
+    assert len(pairs) > 1000
+    assert rate_of_other_language(pairs) == 0.0
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_hardly_a_real_reply_is_taken_for_another_language(real_data: Path, tmp_path: Path) -> None:
+    pairs = replies(real_data, tmp_path)
+    assert len(pairs) > 40_000
+    assert rate_of_other_language(pairs) < 0.001
 
 
 @given(st.text(), st.booleans())

@@ -99,6 +99,37 @@ def test_a_tuned_model_replies_as_it_was_taught(base_json: Path, tmp_path: Path)
     assert respond(base_json, prompts, SETTINGS)[0]["text"] != reply["text"]
 
 
+@pytest.mark.parametrize("decoding", ["greedy", "sample"])
+def test_base_and_tuned_models_are_given_the_same_token_ids(
+    base_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoding: str
+) -> None:
+    """What reaches generation: ids, attention, padding, order, batches and decoding settings."""
+    settings = TrainSettings(steps=1, learning_rate=1e-3, batch_size=1, context=128, device="cpu", threads=1)
+    train([chat_row(1)], base_json, tmp_path / "sft-1", settings, skip=0)
+    given: dict[Path, list[Any]] = {}
+
+    def loading(path: Path, *args: Any, **keys: Any) -> Any:
+        model, tokenizer, pointer = load_model(path, *args, **keys)
+        inner = model.generate
+
+        def recording(**inputs: Any) -> Any:
+            config = inputs["generation_config"].to_dict()
+            given.setdefault(path, []).append(
+                (inputs["input_ids"].numpy().tobytes(), inputs["attention_mask"].numpy().tobytes(), config)
+            )
+            return inner(**inputs)
+
+        model.generate = recording
+        return model, tokenizer, pointer
+
+    monkeypatch.setattr("pipelines.evaluation.respond.load_model", loading)
+    for path in (base_json, tmp_path / "sft-1"):
+        respond(path, PROMPTS, replace(SETTINGS, decoding=decoding))
+    base, tuned = given.values()
+    assert len(base) == 3
+    assert base == tuned
+
+
 class _Scripted(torch.nn.Module):
     """Stands in for a model: writes ``script`` after any prompt."""
 

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curation.errors import HeartwoodError
-from pipelines.evaluation.score import compare_models, score_model
+from pipelines.evaluation.score import score_model
+from pipelines.evaluation.statistics import detectable_difference
 
 TEXTS = (
     "The boiler broke again and the landlord will not answer.",
@@ -116,62 +118,63 @@ def test_ids_must_match_exactly() -> None:
 
 
 def test_a_score_needs_two_replies() -> None:
-    with pytest.raises(HeartwoodError, match="at least 2"):
+    with pytest.raises(HeartwoodError, match="at least 2 are needed"):
         score_model(prompts()[:1], responses(REPLIES[0]), FixedJudge())
 
 
-def rows(values: Sequence[float | None], degenerate: Sequence[int] = ()) -> list[dict[str, Any]]:
-    return [
-        {"prompt_id": f"p{i}", "status": "unscored"}
-        if value is None
-        else {"prompt_id": f"p{i}", "status": "degenerate" if i in degenerate else "rated", "index": value}
-        for i, value in enumerate(values)
-    ]
+def test_a_judge_that_tells_nothing_apart_has_no_score() -> None:
+    class Constant(FixedJudge):
+        def rate(self, pairs: Sequence[tuple[str, str]]) -> list[Fixed | None]:
+            return [Fixed(0.5, 0.5, 1.0, 3.0)] * len(pairs)
+
+    many = [{**prompts()[i % 4], "id": f"p{i}"} for i in range(8)]
+    said = [{"prompt_id": f"p{i}", "text": REPLIES[i % 4], "finished": True} for i in range(8)]
+    with pytest.raises(HeartwoodError, match="all 8 rated replies the index 3; a judge that tells nothing apart"):
+        score_model(many, said, Constant())
+    broken = [{**row, "text": ""} for row in said]
+    found = score_model(many, broken, Constant()).summary
+    assert (found["index"], found["degenerate_rate"]) == (1.0, 1.0)
 
 
-def test_every_pair_is_compared_in_order() -> None:
-    base = [2.0 + 0.01 * (i % 7) for i in range(40)]
-    found = compare_models(
-        {
-            "base": rows(base),
-            "sft-100": rows([v + 0.5 + 0.01 * (i % 3) for i, v in enumerate(base)]),
-            "sft-150": rows(base),
-        },
-        seed=0,
-    )
-    verdicts = [contrast["verdict"] for contrast in found["contrasts"]]
-    assert verdicts == ["improved", "inconclusive", "worse"]
-    sentence = found["contrasts"][0]["sentence"]
-    assert sentence.startswith("sft-100 against base: +0.5")
-    assert "improved" in sentence
-    assert all(contrast["p_holm"] >= contrast["p"] for contrast in found["contrasts"])
-    json.dumps(found, allow_nan=False)
+@pytest.mark.parametrize(
+    "rating", [Fixed(0, 0, 0, math.nan), Fixed(math.nan, 0, 0, 2), Fixed(0, 0, 2.5, 2), Fixed(0, 0, 0, 0)]
+)
+def test_a_rating_outside_its_scale_is_an_error(rating: Fixed) -> None:
+    class Wrong(FixedJudge):
+        def rate(self, pairs: Sequence[tuple[str, str]]) -> list[Fixed | None]:
+            return [rating] * len(pairs)
+
+    with pytest.raises(HeartwoodError, match=r"prompt p0 .*allowed: an index from 1 to 5"):
+        score_model(prompts(), responses(*REPLIES), Wrong())
 
 
-def test_comparison_is_repeatable() -> None:
-    models = {
-        "a": rows([1 + (i * 7 % 11) / 5 for i in range(50)]),
-        "b": rows([1 + (i * 5 % 13) / 5 for i in range(50)]),
-    }
-    assert compare_models(models, seed=3) == compare_models(models, seed=3)
+def test_a_judge_that_returns_nothing_gives_no_score_and_its_reason() -> None:
+    class Empty(FixedJudge):
+        def rate(self, pairs: Sequence[tuple[str, str]]) -> list[Fixed | None]:
+            return []
+
+    class Unable(FixedJudge):
+        def rate(self, pairs: Sequence[tuple[str, str]]) -> list[Fixed | None]:
+            return [None] * len(pairs)
+
+        def reason(self, pair: tuple[str, str]) -> str:
+            return f"refused, {len(pair)} texts"
+
+    with pytest.raises(HeartwoodError, match="answered for 0 of 4 replies"):
+        score_model(prompts(), responses(*REPLIES), Empty())
+    with pytest.raises(HeartwoodError, match=r"0 of 4 replies are scored, .*\(4 refused, 2 texts\)"):
+        score_model(prompts(), responses(*REPLIES), Unable())
 
 
-def test_more_broken_replies_bar_an_improvement() -> None:
-    before = [2.0 + 0.01 * (i % 5) for i in range(60)]
-    after = [1.0 if i < 12 else value + 1.5 for i, value in enumerate(before)]
-    found = compare_models({"base": rows(before), "sft": rows(after, degenerate=range(12))}, seed=0)
-    contrast = found["contrasts"][0]
-    assert contrast["low"] > 0
-    assert contrast["p_holm"] < 0.05
-    assert contrast["verdict"] == "inconclusive"
-    assert "degenerate" in contrast["sentence"]
+def test_breakdowns_say_how_many_and_how_sure() -> None:
+    found = score_model(prompts(), responses("", *REPLIES[1:]), FixedJudge()).breakdown
+    assert found["by_emotion"]["angry"] == {"n": 2, "index": 1.75, "se": 0.75, "degenerate_rate": 0.5}
+    assert found["unscored_by_reason"] == {}
+    assert found["length"]["shortest_words"] == 0
+    assert found["length"]["longest_words"] == max(len(r.split()) for r in REPLIES[1:])
 
 
-def test_prompts_that_one_model_has_unscored_are_left_out() -> None:
-    found = compare_models({"a": rows([2.0, 3.0, None, 2.0]), "b": rows([2.5, 3.0, 4.0, 2.0])}, seed=0)
-    assert found["contrasts"][0]["n"] == 3
-
-
-def test_models_must_share_their_prompts() -> None:
-    with pytest.raises(HeartwoodError, match="p2"):
-        compare_models({"a": rows([2.0, 3.0]), "b": rows([2.5, 3.0, 4.0])}, seed=0)
+def test_the_smallest_difference_to_another_model_takes_it_as_unrelated() -> None:
+    found = score_model(prompts(), responses(*REPLIES), FixedJudge()).summary
+    spread = np.std([2.0, 2.5, 3.0, 3.5], ddof=1)
+    assert found["mde"] == pytest.approx(detectable_difference(math.sqrt(2) * spread, 4), abs=1e-5)

@@ -10,14 +10,18 @@ from curation.errors import HeartwoodError
 from pipelines.evaluation.statistics import (
     EXACT_ITEMS,
     PairedComparison,
+    bca_interval,
     crossed_comparison,
     detectable_difference,
     holm,
     mcnemar_p,
     mean_interval,
     paired_comparison,
+    power_of,
+    prompts_needed,
     rate_rose,
     rates_rose,
+    resolution,
     sign_flip_p,
     verdict,
 )
@@ -88,6 +92,45 @@ def test_monte_carlo_is_seeded_never_zero_and_close_to_exact() -> None:
     assert drawn == pytest.approx(exact, abs=0.015)
     assert sign_flip_p(np.ones(60), seed=5) == (1 / 20_001, "monte-carlo")
     assert sign_flip_p(np.append(d, 0.3), seed=7) == sign_flip_p(np.append(d, 0.3), seed=7)
+
+
+def test_bca_interval_is_seeded_and_follows_the_skew() -> None:
+    x = np.random.default_rng(4).exponential(1.0, 60)
+    low, high = bca_interval(x, seed=1)
+    assert (low, high) == bca_interval(x, seed=1) != bca_interval(x, seed=2)
+    assert low < x.mean() < high
+    assert high - x.mean() > x.mean() - low
+    t = mean_interval(x)
+    assert (low, high) == pytest.approx((t.low, t.high), abs=0.12)
+    for wrong in ([1.0], [2.0, 2.0, 2.0]):
+        with pytest.raises(HeartwoodError, match="without spread"):
+            bca_interval(wrong, seed=0)
+    found = paired_comparison([0.0] * 60, x, seed=1, interval="bca")
+    assert (found.low, found.high, found.interval) == (low, high, "bca")
+
+
+def test_whole_ratings_have_a_resolution_and_a_larger_detectable_difference() -> None:
+    assert resolution([0.0, 2.0, -4.0]) == 2.0
+    assert resolution([0.5, 1.0]) == 0.5
+    assert resolution([0.123456, 1.0]) == pytest.approx(1e-6 * math.gcd(123456, 10**6))
+    assert resolution([0.0, 0.0]) == 0.0
+    whole = paired_comparison([3.0] * 30, [4.0, 2.0, 4.0] * 10, seed=0)
+    assert whole.mde == pytest.approx(detectable_difference(whole.sd, 30) + 1 / 30)
+
+
+def test_needed_prompts_and_power_are_each_others_inverse() -> None:
+    for difference, sd in ((0.033, 1.1), (0.3, 0.8), (2.0, 0.5), (0.1, 1.0)):
+        n = prompts_needed(difference, sd)
+        assert power_of(difference, sd, n) >= 0.8
+        assert n == 2 or power_of(difference, sd, n - 1) < 0.8
+        assert detectable_difference(sd, n) <= difference
+    assert power_of(0.0, 1.0, 30) == pytest.approx(0.05)
+    for n, sd, difference in ((1, 1.0, 0.1), (30, 0.0, 0.1), (30, math.nan, 0.1), (30, 1.0, math.inf)):
+        with pytest.raises(HeartwoodError, match="no power"):
+            power_of(difference, sd, n)
+    for wrong in (0.0, -0.1, math.nan):
+        with pytest.raises(HeartwoodError, match="no number of prompts"):
+            prompts_needed(wrong, 1.0)
 
 
 def test_few_changed_items_cannot_be_significant() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from curation.jsonl import read_jsonl, write_jsonl
-from pipelines.evaluation.score import compare_models, summarise
+from pipelines.evaluation.compare import compare_models
+from pipelines.evaluation.score import summarise
 from pipelines.provenance.hashing import hash_file, hash_path
 from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.revision import open_revision

@@ -201,7 +201,7 @@ def score():
 
 
 def compare():
-    from pipelines.evaluation.score import compare_models
+    from pipelines.evaluation.compare import compare_models
 
     ratings = {m: read_jsonl(Path(f"reports/eq/{m}.ratings.jsonl")) for m in params["models"]}
     write_json(Path("reports/comparison.json"), compare_models(ratings, params["compare"]["seed"]))

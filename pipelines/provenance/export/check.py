@@ -326,7 +326,7 @@ def _check_comparison(checks: _Checks, facts: Facts) -> None:
     recorded = (facts.reports.get("comparison") or {}).get("contrasts")
     if recorded is None:
         return
-    from pipelines.evaluation.score import compare_models
+    from pipelines.evaluation.compare import compare_models
 
     ratings = {m: read_jsonl(facts.folder / f"reports/eq/{m}.ratings.jsonl") for m in facts.scores}
     again = compare_models(ratings, int(facts.params["compare"]["seed"]))["contrasts"]
