@@ -13,7 +13,6 @@ from curation.leakage import LeakageSettings
 from heartwood.cli import app, told_plainly
 from tests.project import Project
 
-VERBS = ("scores", "verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm", "export")
 LONG = "the dog was hit by a car on monday and i held him in my arms"
 
 
@@ -24,15 +23,6 @@ def heartwood(*arguments: object) -> Result:
 def rows(path: Path, *texts: str) -> Path:
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), encoding="utf-8")
     return path
-
-
-def test_every_verb_has_help_and_its_exit_codes():
-    listed = heartwood("--help").stdout
-    for verb in VERBS:
-        assert re.search(rf"^  {verb}  ", listed, re.MULTILINE)
-        assert heartwood(verb, "--help").exit_code == 0
-    for verb in VERBS[1:]:
-        assert "Exit code 0" in " ".join(heartwood(verb, "--help").stdout.split())
 
 
 def test_the_defaults_in_the_help_are_those_of_the_library():

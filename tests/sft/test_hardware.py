@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from curation.errors import HeartwoodError
-from pipelines.sft.hardware import choose
+from pipelines.sft.base import read_pointer
+from pipelines.sft.hardware import Hardware, choose
+from pipelines.sft.model import load_base
 
 
 def _pretend_cuda(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
@@ -63,3 +67,18 @@ def test_wrong_values() -> None:
         choose("gpu")
     with pytest.raises(HeartwoodError, match="threads is 0"):
         choose("cpu", 0)
+
+
+def test_nothing_is_bfloat16_where_the_hardware_has_none(base_json: Path) -> None:
+    """What a T4 gets: 4-bit weights that compute in float16, everything else in float16."""
+    model, _ = load_base(read_pointer(base_json), Hardware("cpu", "float16", "as on a T4", 1), dequantise=False)
+    kinds = {tensor.dtype for tensor in [*model.parameters(), *model.buffers()]}
+    assert kinds == {torch.float16, torch.uint8, torch.float32}
+    assert not {name for name, p in model.named_parameters() if p.dtype is torch.float32}
+    layers = [module for module in model.modules() if type(module).__name__ == "Linear4bit"]
+    assert len(layers) == 14
+    for layer in layers:
+        assert layer.compute_dtype is torch.float16
+        assert layer.weight.quant_state.dtype is torch.float16
+        assert layer.weight.quant_state.nested
+        assert layer.weight.quant_state.quant_type == "nf4"

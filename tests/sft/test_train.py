@@ -324,3 +324,28 @@ def test_adapter_bytes_do_not_depend_on_hash_order(base_json: Path) -> None:
     assert len(versions) == 1
     loaded = load(versions.pop())
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+
+
+def test_too_little_memory_stops_before_the_weights_are_loaded(
+    base_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.sft.hardware import Hardware
+
+    monkeypatch.setattr(Hardware, "free_memory", lambda self: 2_000_000)
+    monkeypatch.setattr("pipelines.sft.train.load_base", lambda *a, **k: pytest.fail("the weights were loaded"))
+    with pytest.raises(HeartwoodError, match=r"training needs about 0\.0 GiB, 0\.0 GiB are free here") as caught:
+        train(ROWS, base_json, tmp_path / "out", SETTINGS, skip=0)
+    assert "-S sft.batch_size=" in caught.value.hint
+
+
+def test_memory_that_runs_out_is_said_plainly(base_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import trl
+
+    def out_of_memory(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(trl.SFTTrainer, "compute_loss", out_of_memory)
+    with pytest.raises(HeartwoodError, match=r"out of memory on cpu: CUDA out of memory\. Tried") as caught:
+        train(ROWS, base_json, tmp_path / "out", SETTINGS, skip=0)
+    assert "halve sft.batch_size and double sft.gradient_accumulation" in caught.value.hint
+    assert not (tmp_path / "out").exists()
