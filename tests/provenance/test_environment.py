@@ -63,7 +63,7 @@ def test_a_version_differs_or_not(
 def test_in_words_names_three_and_counts_the_rest() -> None:
     assert in_words({}) == AS_LOCKED == "as locked"
     assert in_words({"b": "2 (locked: 1)", "a": "1 (locked: 3)"}) == "a 1 (locked: 3), b 2 (locked: 1)"
-    assert in_words({name: "2 (locked: 1)" for name in "abcde"}).endswith(", c 2 (locked: 1) and 2 more")
+    assert in_words(dict.fromkeys("abcde", "2 (locked: 1)")).endswith(", c 2 (locked: 1) and 2 more")
 
 
 def test_every_package_that_matters_is_in_the_lock_of_its_group() -> None:
