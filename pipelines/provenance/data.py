@@ -81,7 +81,7 @@ class DataLevel:
                 continue
             located = self.evidence.locate(path, md5)
             if isinstance(located, Problem):
-                message = f"{located.message}; {name} wrote {md5}"
+                message = located.message if md5 in located.message else f"{located.message}; {name} wrote {md5}"
                 found.faults.append(Fault(located.kind, name, path, message, located.next))
             else:
                 found.count("files hashed again", len(located.files))
@@ -289,7 +289,7 @@ class DataLevel:
                     f"{len(taken)} rows were looked at, {consumed['rows']} taken and {consumed['too_long']} passed over"
                 )
             found.unchecked.append(
-                Unchecked(link, "rows were passed over as too long; --regenerate does not train again")
+                Unchecked(link, "rows were passed over as too long; which ones, only the tokenizer can tell")
             )
             return
         sources = Counter(str(row["source"]) for row in taken)
