@@ -19,7 +19,7 @@ def check_cache(lock: Lock) -> ReportVerdict:
     with Repo() as repo:
         folder = Path(repo.cache.local.path)
     of = {md5: path for stage in lock.stages for path, md5 in lock.outs(stage).items()}
-    result = ReportVerdict(path="DVC's cache")
+    result = ReportVerdict("DVC's cache")
     for name, path in _objects(folder):
         result.count("objects of the cache")
         found = hash_file(path).md5

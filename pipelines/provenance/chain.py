@@ -18,7 +18,7 @@ from pipelines.provenance.hashing import Digest, hash_file, hash_path
 from pipelines.provenance.lock import Definition, Lock, read_definitions, read_lock, read_yaml
 from pipelines.provenance.revision import Revision
 from pipelines.provenance.stage import is_code, look_up
-from pipelines.provenance.verdict import Fault, Findings, ReportVerdict, ScoreVerdict, Unchecked
+from pipelines.provenance.verdict import Fault, Findings, ReportVerdict, ScoreVerdict, StageFindings, Unchecked
 
 NONE = "none"
 ROUNDING = 2e-6
@@ -149,7 +149,7 @@ class Chain:
         return digest(found)
 
     def _check_stage(self, name: str) -> Findings:
-        found = Findings()
+        found = StageFindings()
         definition = self.definitions.get(name)
         if name not in self.lock.stages:
             message = f"dvc.lock has no entry of {name}; what it read and wrote cannot be checked"
@@ -236,7 +236,7 @@ class Chain:
 def check_score(chain: Chain, model: str) -> ScoreVerdict:
     """The verdict on one model's score without data."""
     stage = f"score@{model}"
-    result = ScoreVerdict(model=model)
+    result = ScoreVerdict(model, None)
     if stage not in chain.lock.stages:
         hint = f"dvc repro {stage}"
         result.faults.append(Fault("incomplete", stage, "dvc.lock", f"{stage} has never run", hint))
@@ -257,7 +257,7 @@ def check_score(chain: Chain, model: str) -> ScoreVerdict:
 def check_report(chain: Chain, stage: str) -> ReportVerdict:
     """The verdict, without data, on the outs of a stage that no score rests on."""
     outs = chain.lock.outs(stage) if stage in chain.lock.stages else dict.fromkeys(chain.definitions[stage].outs, "")
-    result = ReportVerdict(path=", ".join(sorted(outs)))
+    result = ReportVerdict(", ".join(sorted(outs)))
     for name in chain.upstream(stage):
         result.add(chain.stage(name))
     if stage in chain.lock.stages:

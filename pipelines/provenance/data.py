@@ -21,7 +21,7 @@ from pipelines.layout import MIXTURE, RECORDS, main_checkout
 from pipelines.provenance.chain import Chain, detail_path, first_difference, score_path
 from pipelines.provenance.evidence import Evidence, Located, Problem
 from pipelines.provenance.stage import is_code
-from pipelines.provenance.verdict import Fault, Findings, ScoreVerdict, Unchecked
+from pipelines.provenance.verdict import Fault, Findings, ScoreVerdict, StageFindings, Unchecked
 
 RAW_OUT, MANIFEST, DOWNLOAD = "data/raw", "manifest.json", "download"
 RECEIPT = "reports/mixture.json"
@@ -40,7 +40,7 @@ class DataLevel:
     def stage(self, name: str) -> Findings:
         """What holds and what does not at one stage."""
         if name not in self._stages:
-            found = Findings()
+            found = StageFindings()
             if name in self.chain.lock.stages:
                 noted = len(self.evidence.notes)
                 self._check_outs(name, found)
@@ -81,7 +81,7 @@ class DataLevel:
                 continue
             located = self.evidence.locate(path, md5)
             if isinstance(located, Problem):
-                message = f"{located.message}; {name} wrote {md5}"
+                message = located.message if md5 in located.message else f"{located.message}; {name} wrote {md5}"
                 found.faults.append(Fault(located.kind, name, path, message, located.next))
             else:
                 found.count("files hashed again", len(located.files))
@@ -289,7 +289,7 @@ class DataLevel:
                     f"{len(taken)} rows were looked at, {consumed['rows']} taken and {consumed['too_long']} passed over"
                 )
             found.unchecked.append(
-                Unchecked(link, "rows were passed over as too long; --regenerate does not train again")
+                Unchecked(link, "rows were passed over as too long; which ones, only the tokenizer can tell")
             )
             return
         sources = Counter(str(row["source"]) for row in taken)

@@ -43,13 +43,16 @@ def hash_path(path: Path) -> Digest:
     """
     if not path.is_dir():
         return hash_file(path)
-    files = [
+    return tree_digest({p.relative_to(path).as_posix(): hash_file(p) for p in files_below(path)})
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file of a folder that counts for its digest."""
+    return [
         p
-        for p in path.rglob("*")
-        if p.is_file() and p.suffix != ".pyc" and not IGNORED_FOLDERS & set(p.relative_to(path).parts)
+        for p in folder.rglob("*")
+        if p.is_file() and p.suffix != ".pyc" and not IGNORED_FOLDERS & set(p.relative_to(folder).parts)
     ]
-    digests = {p.relative_to(path).as_posix(): hash_file(p) for p in files}
-    return tree_digest(digests)
 
 
 def tree_digest(files: dict[str, Digest]) -> Digest:

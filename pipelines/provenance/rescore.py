@@ -65,7 +65,7 @@ def rescore(chain: Chain, evidence: Evidence, result: ScoreVerdict) -> None:
         message = f"{ratings_path(model)} rates other prompts, or in another order, than {PROMPTS} holds"
         result.faults.append(Fault("broken", stage, ratings_path(model), message, f"dvc repro -f {stage}"))
         return
-    result.count("ratings made again", len(again.rows) - 1)
+    result.count("ratings made again", len(again.rows))
     compare_numbers(
         chain, stage, ratings_path(model), by_id, {row["prompt_id"]: row for row in again.rows},
         "the recorded judge gives", result, RATING_TOLERANCE,

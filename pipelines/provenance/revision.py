@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from curation.errors import HeartwoodError
-from pipelines.provenance.hashing import Digest, hash_path, tree_digest
+from pipelines.provenance.hashing import Digest, files_below, hash_path, tree_digest
 
 WORKSPACE = "workspace"
 
@@ -111,7 +111,9 @@ class Revision:
 
     def _contents(self, path: str) -> dict[str, bytes]:
         if not self.commit:
-            return {p: Path(p).read_bytes() for p in self.files(path) if Path(p).is_file()}
+            target = Path(path)
+            found = files_below(target) if target.is_dir() else [target] if target.is_file() else []
+            return {p.as_posix(): p.read_bytes() for p in found}
         return {p: self._blob(self._blobs[p], p) for p in self.files(path)}
 
     def _take_digest(self, path: str) -> Digest | None:

@@ -28,17 +28,18 @@ class Unchecked:
     why: str
 
 
-@dataclass
 class Findings:
-    """What was found at one place: faults in the order of the pipeline, links checked by kind, what was not checked."""
+    """What was found at one place: faults in the order of the pipeline, links checked, and what was not checked."""
 
-    faults: list[Fault] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    unchecked: list[Unchecked] = field(default_factory=list)
+    faults: list[Fault]
+    checked: int
+    counts: dict[str, int]
+    unchecked: list[Unchecked]
 
     def count(self, kind: str, number: int = 1) -> None:
         """Say that so many links of a kind have been compared."""
         self.counts[kind] = self.counts.get(kind, 0) + number
+        self.checked += number
 
     def add(self, other: "Findings") -> None:
         """Take over another place's findings; equal ones once."""
@@ -46,11 +47,6 @@ class Findings:
         self.unchecked += [u for u in other.unchecked if u not in self.unchecked]
         for kind, number in other.counts.items():
             self.count(kind, number)
-
-    @property
-    def checked(self) -> int:
-        """How many links were compared."""
-        return sum(self.counts.values())
 
     @property
     def verdict(self) -> Verdict:
@@ -65,18 +61,36 @@ class Findings:
 
 
 @dataclass
-class ScoreVerdict(Findings):
-    """The verdict on one model's score."""
+class StageFindings(Findings):
+    """What was found at one stage."""
 
-    model: str = ""
-    score: float | None = None
+    faults: list[Fault] = field(default_factory=list)
+    checked: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    unchecked: list[Unchecked] = field(default_factory=list)
+
+
+@dataclass
+class ScoreVerdict(Findings):
+    """The verdict on one model's score; ``counts`` are the links checked by kind."""
+
+    model: str
+    score: float | None
+    faults: list[Fault] = field(default_factory=list)
+    checked: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    unchecked: list[Unchecked] = field(default_factory=list)
 
 
 @dataclass
 class ReportVerdict(Findings):
     """The verdict on a report that is no model's score: the comparison, the headline, and the like."""
 
-    path: str = ""
+    path: str
+    faults: list[Fault] = field(default_factory=list)
+    checked: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    unchecked: list[Unchecked] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pipelines.provenance.revision import open_revision
 from pipelines.provenance.verdict import Findings, ReportVerdict
 from pipelines.provenance.verify import Level, verify_revision
 from tests.project import Project
-from tests.provenance.score_project import MODELS, open_project, write_yaml
+from tests.provenance.score_project import MODELS, open_project
 
 LINEAGES = {
     "sft@sft-100": ("models/sft-100", "lineage.json"),
@@ -36,9 +36,13 @@ class Lab:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.project: Project = open_project(base)
+        self._read: tuple[str, dict[str, Any]] = ("", {})
 
     def lock(self) -> dict[str, Any]:
-        return YAML(typ="safe", pure=True).load(io.StringIO(self.project.read("dvc.lock")))
+        text = self.project.read("dvc.lock")
+        if text != self._read[0]:
+            self._read = (text, YAML(typ="safe", pure=True).load(io.StringIO(text)))
+        return self._read[1]
 
     def md5(self, path: str) -> str:
         return next(o["md5"] for s in self.lock()["stages"].values() for o in s.get("outs", []) if o["path"] == path)
@@ -46,7 +50,10 @@ class Lab:
     def edit_lock(self, change: Callable[[dict[str, Any]], None]) -> None:
         lock = self.lock()
         change(lock["stages"])
-        write_yaml(Path("dvc.lock"), lock)
+        # JSON is YAML, and written a hundred times faster.
+        text = json.dumps(lock, indent=1)
+        self.project.write("dvc.lock", text)
+        self._read = (text, lock)
 
     def edit(self, path: str, old: str, new: str) -> None:
         text = self.project.read(path)

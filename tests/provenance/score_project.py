@@ -143,6 +143,7 @@ def teach(folder: Path) -> None:
     from pipelines.sft.formatting import encode_example
 
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(str(folder)).train()
@@ -173,6 +174,7 @@ def teach(folder: Path) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+    torch.set_num_threads(threads)
     model.save_pretrained(str(folder), safe_serialization=True)
 
 
