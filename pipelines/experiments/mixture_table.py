@@ -29,7 +29,7 @@ def print_mixtures(console: Console, found: Mixtures, confirmed: Sequence[str] =
         console.print(sentence)
     for sentence in confirmed:
         console.print(f"confirmed: {sentence}")
-    if not confirmed:
+    if not confirmed and len(found.rows) > 1:
         console.print("The next step for a choice: heartwood confirm NAME, once, on prompts from test.")
 
 
@@ -118,7 +118,9 @@ def sentences(found: Mixtures) -> list[str]:
         said.append("then: dvc queue start")
     if found.commits > 1:
         said.append(f"These runs were made from {found.commits} commits; see `git diff` for what else changed.")
-    said += [f"left out: {name}, {why}" for name, why in found.left_out.items()]
+    for why in dict.fromkeys(found.left_out.values()):
+        names = ", ".join(name for name, other in found.left_out.items() if other == why)
+        said.append(f"left out: {names}, {why}")
     said.append(f"judge {found.judge}, prompts {found.prompts[:12]}, from dev: the best of many on dev is no result.")
     return said
 

@@ -107,13 +107,15 @@ def require_free_name(name: str) -> None:
         )
 
 
-def run_experiment(name: str, changes: Sequence[str]) -> Experiment:
+def run_experiment(name: str, changes: Sequence[str], *, only: str | None = None) -> Experiment:
     """Run one experiment in a copy of the last commit (`exp run --temp`), with only these changes.
 
     An experiment of this name on the same commit is replaced; if the run fails, it is put back.
 
     Args:
         changes: values for `-S`, such as ``report.model=base``.
+        only: the one stage to run (`--single-item`): no stage before it runs, and what those wrote may be missing.
+            By default all that changed runs.
 
     Raises:
         HeartwoodError: uncommitted changes, a name that is taken, or a failed run.
@@ -129,6 +131,8 @@ def run_experiment(name: str, changes: Sequence[str]) -> Experiment:
                 f"`dvc exp remove {name}` failed:\n{_output(removed)}", hint="see `dvc exp list` and `dvc queue status`"
             )
     command = ["exp", "run", "--temp", "-n", name, *(part for change in changes for part in ("-S", change))]
+    if only is not None:
+        command += ["--single-item", only]
     try:
         done = dvc(*command)
         found = git("rev-parse", "--verify", "--quiet", made.ref)

@@ -1,6 +1,7 @@
 """The helper's experiments, in throw-away repositories of DVC."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -155,6 +156,46 @@ def test_scores_that_are_not_committed_are_missed_before_any_run(scored: Project
     with pytest.raises(HeartwoodError, match=r"reports/eq/base\.json is not in the last commit"):
         make_model_experiments(MODELS)
     assert list_experiments() == []
+
+
+def test_a_clone_without_any_data_can_make_them(
+    scored: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stages before the last one are not run for it, nor is what they wrote looked for."""
+    code = (
+        "from pathlib import Path\n"
+        "Path('data.txt').write_text('rows')\n"
+        """Path('reports/eq/base.json').write_text('{"index": 2.0}')\n"""
+    )
+    scored.write("upstream.py", code)
+    scored.write(
+        "dvc.yaml",
+        scored.read("dvc.yaml") + "  upstream:\n    cmd: python upstream.py\n    deps: [upstream.py]\n"
+        "    outs:\n    - data.txt\n    - reports/eq/base.json: {cache: false}\n",
+    )
+    scored.dvc("repro", "-q")
+    scored.commit()
+    clone = Project(tmp_path / "clone", tmp_path / "state")
+    scored.run("git", "clone", "-q", str(scored.folder), str(clone.folder))
+    clone.write("upstream.py", "raise SystemExit('trained again')\n")
+    clone.commit()
+    monkeypatch.chdir(clone.folder)
+    make_model_experiments(MODELS)
+    diff = json.loads(clone.dvc("metrics", "diff", "base", "sft-100", "--json").stdout)
+    assert diff["reports/metrics.json"]["index"] == {"old": 2.0, "new": 1.5, "diff": -0.5}
+
+
+def test_scores_that_are_older_than_the_last_commit_are_refused_before_any_run(scored: Project) -> None:
+    scored.write("score.py", "")
+    stage = "  score:\n    foreach: ${models}\n    do:\n      cmd: python score.py\n      deps: [score.py]\n"
+    scored.write("dvc.yaml", scored.read("dvc.yaml") + stage + "      params: [mix]\n")
+    scored.dvc("repro", "-q")
+    scored.write("params.yaml", scored.read("params.yaml").replace("0.3", "0.5"))
+    scored.commit()
+    before = state(scored)
+    with pytest.raises(HeartwoodError, match=r"the score of base in the last commit is stale: score@base ran with mix"):
+        make_model_experiments(MODELS)
+    assert state(scored) == before
 
 
 def test_plain_names_are_made_of_shares() -> None:
