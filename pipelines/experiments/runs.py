@@ -114,8 +114,8 @@ def run_experiment(name: str, changes: Sequence[str], *, only: str | None = None
 
     Args:
         changes: values for `-S`, such as ``report.model=base``.
-        only: the one stage to run (`--single-item`); what it reads is taken as it is committed, and nothing before it
-            runs, is fetched or is checked out. By default all that changed runs.
+        only: the one stage to run (`--single-item`): no stage before it runs, and what those wrote may be missing.
+            By default all that changed runs.
 
     Raises:
         HeartwoodError: uncommitted changes, a name that is taken, or a failed run.

@@ -332,6 +332,17 @@ def test_a_forgery_that_fits_the_statements_digests_is_found(
     assert message in " ".join(faults(release))
 
 
+def test_junk_in_the_place_of_any_file_is_broken_and_no_crash(release: Path) -> None:
+    files = sorted(p for p in read(release / "statement.json")["predicate"]["files"] if not p.endswith(".safetensors"))
+    for number, name in enumerate(files):
+        path = release / name
+        content = path.read_bytes()
+        path.write_bytes((b"[]", b"{}\n", b"a: [\xff", b"null", b"")[number % 5])
+        restate(release)
+        assert "broken" in {v.verdict for v in verify_folder(release)}, name
+        path.write_bytes(content)
+
+
 def test_a_changed_link_or_score_in_the_statement_is_found(release: Path) -> None:
     predicate = read(release / "statement.json")["predicate"]
     chain = json.loads(json.dumps(predicate["chain"]))

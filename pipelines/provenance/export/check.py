@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml.error import YAMLError
+
 from curation.errors import HeartwoodError
 from curation.examples import content_digest
 from curation.jsonl import read_jsonl
@@ -82,7 +84,7 @@ def verify_folder(folder: Path, key: Path | None = None) -> Verification:
     except HeartwoodError as error:
         release.fault("broken", "release", folder.name, str(error))
         of_model = {}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, YAMLError) as error:
         release.fault("broken", "release", folder.name, f"a file has not the form that it must have ({error!r})")
         of_model = {}
     return Verification(str(folder), _verdicts(release, models, of_model), [])
