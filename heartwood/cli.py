@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 # The verbs in the order of the work; `heartwood --help` tells them so.
 STORY: dict[str, tuple[str, ...]] = {
-    "Look at what a run made": ("scores", "flow", "explain", "report"),
+    "Look at what a run made": ("scores", "report", "flow", "explain", "preview"),
     "Check it": ("verify", "judge", "eqbench"),
     "Compare": ("compare", "diff", "models", "power"),
     "Try many mixtures": ("mixtures", "confirm"),

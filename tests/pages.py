@@ -103,16 +103,19 @@ def _heartwood_fault(words: list[str]) -> str | None:
     words = [w for w in words if not w.startswith(">")]
     if not words or words[0].startswith("--"):
         return None if set(words) <= {"--help", "--install-completion", "--show-completion"} else f"heartwood {words}"
-    if words[0] not in group.commands:
-        return f"no verb {words[0]!r}"
+    while hasattr(group, "commands"):
+        if not words or words[0] not in group.commands:
+            return f"no verb {words[:1]}"
+        name, *words = words
+        group = group.commands[name]
     if "--help" in words:
         return None
     try:
-        group.commands[words[0]].make_context(words[0], words[1:])
+        group.make_context(name, words)
     except (typer.Exit, SystemExit):
         return None
     except Exception as error:
-        return f"heartwood {shlex.join(words)}: {error or type(error).__name__}"
+        return f"heartwood {name} {shlex.join(words)}: {error or type(error).__name__}"
     return None
 
 

@@ -1,5 +1,7 @@
 """docs/reference/commands.md: every verb with what its help says, from the command line itself."""
 
+from typing import Any
+
 HEAD = """# Commands
 
 <!-- Written by `python -m docs.generate` from `heartwood --help` and the help of every verb. -->
@@ -10,12 +12,15 @@ HEAD = """# Commands
 def command_pages() -> dict[str, str]:
     """The page, by its path."""
     parts = [HEAD, f"```text\n{_help()}\n```\n"]
+    from typer.main import get_command
+
     from heartwood.cli import STORY, app
 
-    names = {(c.name or c.callback.__name__) for c in app.registered_commands if c.callback}
-    in_order = [n for told in STORY.values() for n in told if n in names]
-    for name in in_order + sorted(names - set(in_order)):
-        parts.append(f"\n## `heartwood {name}`\n\n```text\n{_help(name)}\n```\n")
+    group: Any = get_command(app)
+    in_order = [n for told in STORY.values() for n in told if n in group.commands]
+    for name in in_order + sorted(set(group.commands) - set(in_order)):
+        for verb in ([name], *([name, inner] for inner in getattr(group.commands[name], "commands", ()))):
+            parts.append(f"\n## `heartwood {' '.join(verb)}`\n\n```text\n{_help(*verb)}\n```\n")
     return {"docs/reference/commands.md": "".join(parts)}
 
 

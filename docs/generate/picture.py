@@ -8,7 +8,7 @@ from typing import Any
 
 from docs.generate.stages import Stage, read_stages
 
-# Where each stage stands, column and row, and what is said of it under its name.
+# Where each stage stands, column and row, and what is said of it under its name; a stage that dvc.yaml lacks is left out.
 PLACES: dict[str, tuple[int, int, str]] = {
     "raw": (0, 0, "digest of each file"),
     "records": (1, 0, "content ids"),
@@ -29,9 +29,10 @@ PLACES: dict[str, tuple[int, int, str]] = {
     "ratings": (4, 3, "by people"),
     "judge": (5, 3, "agreement, checks"),
     "headline": (6, 3, "for dvc metrics"),
+    "plots": (3, 3, "for dvc plots"),
 }
 TRAINING = ("base", "mix", "check", "sft")
-EVALUATION = ("prompts", "dev", "respond", "score", "compare", "ratings", "judge", "headline")
+EVALUATION = ("prompts", "dev", "respond", "score", "compare", "ratings", "judge", "headline", "plots")
 LIGHT = {
     "text": "#1f2328",
     "faint": "#59636e",
@@ -106,8 +107,9 @@ def _total(counts: dict[str, int]) -> int:
 def pipeline_svg(root: Path, colours: dict[str, str]) -> str:
     """The picture as SVG text; it needs no font or script of its own."""
     stages = read_stages(root)
-    if missing := {_plain(s.name) for s in stages} ^ set(PLACES):
-        raise SystemExit(f"docs/generate/picture.py: PLACES and dvc.yaml differ in {', '.join(sorted(missing))}")
+    drawn = {_plain(s.name) for s in stages}
+    if missing := drawn - set(PLACES):
+        raise SystemExit(f"docs/generate/picture.py: give {', '.join(sorted(missing))} a place in PLACES")
     shown = numbers(root)
     width, height = LEFT * 2 + 6 * STEP_X + WIDTH, TOP + 3 * STEP_Y + HEIGHT + 10
     what = "The pipeline: " + "; ".join(f"{_plain(s.name)}: {s.what}" for s in stages)
@@ -129,6 +131,8 @@ def pipeline_svg(root: Path, colours: dict[str, str]) -> str:
     parts += [f'<path d="{_path(a, b)}" fill="none" stroke="{colours["line"]}" marker-end="url(#a)"/>'
               for a, b in arrows(stages)]  # fmt: skip
     for name, (column, row, words) in PLACES.items():
+        if name not in drawn:
+            continue
         kind = "training" if name in TRAINING else "evaluation" if name in EVALUATION else "curation"
         fill, edge = colours[kind].split()
         x, y = LEFT + column * STEP_X, TOP + row * STEP_Y

@@ -14,6 +14,10 @@ from tests.project import Project
 
 GROUP: Any = get_command(app)
 VERBS = sorted(GROUP.commands)
+# A verb of several, such as `eqbench run`, is walked one by one.
+LEAVES = [f"{v} {n}" for v in VERBS for n in getattr(GROUP.commands[v], "commands", ())] + [
+    v for v in VERBS if not hasattr(GROUP.commands[v], "commands")
+]
 # Arguments that end in an error, for verbs whose required arguments alone do not in an empty folder.
 WRONG: dict[str, list[str]] = {}
 
@@ -25,7 +29,10 @@ def heartwood(*arguments: str) -> Result:
 def wrong_arguments(verb: str) -> list[str]:
     """The required arguments of a verb, each the name of something that does not exist."""
     words: list[str] = []
-    for parameter in GROUP.commands[verb].params:
+    command = GROUP
+    for name in verb.split():
+        command = command.commands[name]
+    for parameter in command.params:
         if parameter.required:
             words += [*parameter.opts[:1], "none.jsonl"] if parameter.opts[0].startswith("--") else ["none.jsonl"]
     return WRONG.get(verb, words)
@@ -41,9 +48,9 @@ def test_help_tells_every_verb_once_in_the_order_of_the_work() -> None:
     assert "More:" not in shown.stdout, "give the verb a place in STORY"
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", LEAVES)
 def test_help_fits_and_names_json_and_exit_codes(verb: str) -> None:
-    shown = heartwood(verb, "--help")
+    shown = heartwood(*verb.split(), "--help")
     assert shown.exit_code == 0
     assert all(len(line) <= 80 for line in shown.stdout.splitlines())
     text = " ".join(shown.stdout.split())
@@ -51,11 +58,11 @@ def test_help_fits_and_names_json_and_exit_codes(verb: str) -> None:
     assert "--json" in text
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", LEAVES)
 def test_an_error_is_a_message_and_the_next_step(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    done = heartwood(verb, *wrong_arguments(verb))
+    done = heartwood(*verb.split(), *wrong_arguments(verb))
     assert done.exit_code == 1, done.output
     assert re.fullmatch(r"heartwood: .+\n  next: .+\n", done.stderr, re.DOTALL)
     assert "Traceback" not in done.output
