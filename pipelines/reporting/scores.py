@@ -57,7 +57,8 @@ def say_agreement(judge: dict[str, Any]) -> list[str]:
         if ceiling := part.get("human_ceiling"):
             beside.append(f"people with each other {ceiling['qwk']:.2f}")
         if floor := part.get("lexical_floor"):
-            beside.append(f"lexical floor {floor:.2f}")
+            # Cards of fitted heads give it with its interval.
+            beside.append(f"lexical floor {floor['qwk'] if isinstance(floor, dict) else floor:.2f}")
         lines.append(
             f"{short} {part['qwk']:.2f}, 95 % {part['qwk_low']:.2f} to {part['qwk_high']:.2f}"
             f"{' (' + ', '.join(beside) + ')' if beside else ''}"
