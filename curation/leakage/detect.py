@@ -8,24 +8,22 @@ vector alone; what such a text says of another stock phrase, or by its vector, i
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from curation.ledger import Removal
-from curation.neighbours import Vectors, nearest_above, pairs_above
+from curation.neighbours import Encode, nearest_above, pairs_above
 from curation.records import Conversation, by_uid
-from curation.review import Decision
+from curation.review import MARGIN, Decision
 from curation.text import FOLD, equality_key, is_generic, shingles
 
 EXACT, CONTAINED, SEMANTIC = "leakage-exact-v1", "leakage-contained-v1", "leakage-semantic-v1"
 _RANK = {EXACT: 0, CONTAINED: 1, SEMANTIC: 2}
 SIDE = {"user": "prompt", "assistant": "response", "situation": "situation"}
-MARGIN = 0.02
 STOCK_COVERAGE = 0.5
 GENERIC_POLICIES = ("remove", "strict", "keep")
-Encode = Callable[[Sequence[str]], Vectors]
 
 
 @dataclass(frozen=True)
