@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.embedding.minilm import MAX_TOKENS, MiniLM, packaged_folder, usable_cores
+from curation.embedding.minilm import MAX_TOKENS, MiniLM, OnnxModel, cpu_model, packaged_folder, usable_cores
 from curation.neighbours import Vectors
 from curation.records import text_digest
 from curation.sources import FILES, parse
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32, help="sentence-transformers' (its own default is 32)")
+    parser.add_argument("--onnx", action="store_true", help="measure ONNX Runtime on a CPU with AMX too")
     arguments = parser.parse_args()
     folder = Path(os.environ.get("HEARTWOOD_REAL_DATA") or EMBEDDED)
     texts = sample(folder, arguments.texts)
@@ -78,7 +79,8 @@ def main() -> None:
     import torch
 
     reference = sentence_transformers.SentenceTransformer(str(packaged_folder()), device="cpu")
-    ours = Timed(MiniLM().encode)
+    model = OnnxModel() if arguments.onnx else cpu_model()
+    ours = Timed(MiniLM(model=model).encode)
     theirs = Timed(
         lambda part: np.asarray(
             reference.encode(part, batch_size=arguments.batch_size, normalize_embeddings=True, show_progress_bar=False)
@@ -89,7 +91,7 @@ def main() -> None:
     print(
         f"{usable_cores()} cores, torch {torch.__version__} ({torch.get_num_threads()} threads,"
         f" {torch.backends.cpu.get_cpu_capability()}), sentence-transformers {sentence_transformers.__version__},"
-        f" onnxruntime {onnxruntime.__version__}; load average {os.getloadavg()[0]:.1f}"
+        f" onnxruntime {onnxruntime.__version__}; Heartwood's {type(model).__name__}; load average {os.getloadavg()[0]:.1f}"
     )
     for encoder in (ours, theirs):
         encoder.encode(texts[:64])

@@ -1,11 +1,12 @@
 """Exact nearest neighbours by cosine, in fp32 blocks (recall 1; an index would cost determinism)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
+Encode = Callable[[Sequence[str]], Vectors]
 BLOCK = 1024
 
 
@@ -18,20 +19,16 @@ def pairs_above(queries: Vectors, base: Vectors, threshold: float) -> Iterator[t
         threshold: smallest cosine that counts.
     """
     for start in range(0, len(queries), BLOCK):
-        block = queries[start : start + BLOCK]
         hits: list[tuple[NDArray[np.intp], NDArray[np.intp], Vectors]] = []
-        for offset in range(0, len(base), 4 * BLOCK):
-            scores = block @ base[offset : offset + 4 * BLOCK].T
+        for offset, scores in _blocks(queries[start : start + BLOCK], base):
             # Few rows have a neighbour: the maximum of a row is found much faster than its every place.
             near = np.flatnonzero(scores.max(axis=1) >= threshold)
-            scores = scores[near]
-            rows, columns = np.nonzero(scores >= threshold)
-            hits.append((near[rows] + start, columns + offset, scores[rows, columns]))
+            found = scores[near]
+            rows, columns = np.nonzero(found >= threshold)
+            hits.append((near[rows] + start, columns + offset, found[rows, columns]))
         if not hits:
             continue
-        rows = np.concatenate([h[0] for h in hits])
-        columns = np.concatenate([h[1] for h in hits])
-        values = np.concatenate([h[2] for h in hits])
+        rows, columns, values = (np.concatenate(part) for part in zip(*hits, strict=True))
         for i in np.lexsort((columns, rows)):
             yield int(rows[i]), int(columns[i]), float(values[i])
 
@@ -49,11 +46,16 @@ def nearest_above(queries: Vectors, base: Vectors, threshold: float) -> Iterator
         rows = np.arange(len(block))
         best = np.full(len(block), -np.inf, dtype=np.float32)
         nearest = np.zeros(len(block), dtype=np.intp)
-        for offset in range(0, len(base), 4 * BLOCK):
-            scores = block @ base[offset : offset + 4 * BLOCK].T
+        for offset, scores in _blocks(block, base):
             columns = scores.argmax(axis=1)
             values = scores[rows, columns]
             better = values > best
             best[better], nearest[better] = values[better], columns[better] + offset
         for i in np.flatnonzero(best >= threshold):
             yield int(i) + start, int(nearest[i]), float(best[i])
+
+
+def _blocks(queries: Vectors, base: Vectors) -> Iterator[tuple[int, Vectors]]:
+    """The cosines of one block of queries with each block of the base, and where in the base that starts."""
+    for offset in range(0, len(base), 4 * BLOCK):
+        yield offset, queries @ base[offset : offset + 4 * BLOCK].T

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# Decisions whose score is within this of their rule's threshold are counted and shown: another threshold turns them.
+MARGIN = 0.02
 PER_GROUP = 25
 
 

@@ -1,8 +1,9 @@
 """Rows of anybody's files: JSONL, CSV, TSV or Parquet, each row a text or a chat.
 
 Rows are numbered from 1, in file order; a header has no number. In JSONL, and in a CSV or TSV without quoting,
-each line is a row, blank lines too; in a quoted CSV a row may span lines (RFC 4180). A row that holds nothing
-to compare is listed as unusable with its reason: rows = usable + unusable, always.
+each line is a row, blank lines too; in a quoted CSV a row may span lines (RFC 4180). A CSV whose quotation marks
+enclose nothing (``_marks_are_text``) is read without quoting, so that no stray mark merges rows. A row that holds
+nothing to compare is listed as unusable with its reason: rows = usable + unusable, always.
 
 Which column is read:
 
@@ -23,7 +24,7 @@ import sys
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ DELIMITER = {"csv": ",", "tsv": "\t"}
 ROLE_OF = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant"}
 LEFT_OUT = frozenset({"system", "developer", "tool"})
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_ENCLOSED = re.compile(r'"(?:[^"]|"")*"')
 BAD_QUOTING = "bad_quoting"
 _BOM = b"\xef\xbb\xbf"
 
@@ -98,6 +100,7 @@ class _Body:
     columns: Sequence[str]
     lines: list[_Line]
     named: bool = True
+    marks_are_text: bool = False
 
 
 def form_of(path: Path) -> str:
@@ -153,6 +156,8 @@ def read_rows(path: Path, columns: Columns, split: str) -> RowFile:
             hint="name the column that holds the text with --text-column, or correct the file",
         )
     reading = " and ".join(text_columns) if body.named else f"column {text_columns[0]}, no header"
+    if body.marks_are_text:
+        reading += ", quotation marks as plain text"
     return RowFile(str(path), len(body.lines), reading, usable, unusable)
 
 
@@ -165,8 +170,11 @@ def _read_body(path: Path, columns: Columns) -> _Body:
     data = _read_bytes(path)
     if form == "jsonl":
         return _jsonl_body(data)
-    quoted = columns.quoting if columns.quoting is not None else form == "csv"
-    return _delimited_body(path, data, form, columns, quoted)
+    if columns.quoting is not None:
+        return _delimited_body(path, data, form, columns, columns.quoting)
+    stray = form == "csv" and _marks_are_text(path, data, DELIMITER[form])
+    body = _delimited_body(path, data, form, columns, form == "csv" and not stray)
+    return replace(body, marks_are_text=stray)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -276,6 +284,35 @@ def _quoted_rows(path: Path, data: bytes, delimiter: str) -> Iterator[tuple[byte
             yield b"".join(lines[start:end]), fields
     finally:
         csv.field_size_limit(limit)
+
+
+def _marks_are_text(path: Path, data: bytes, delimiter: str) -> bool:
+    """Whether the quotation marks of a CSV enclose nothing, so that each line is a row.
+
+    They do not where one that opens a field is never closed, is closed inside the field, or would make one row of
+    lines that are whole rows; while every line with a mark has as many fields as the first line without any help of
+    quoting, and more of them only open a field than enclose one. Lines of two fields are too easily whole by chance
+    to be taken for rows that were merged.
+    """
+    if b'"' not in data:
+        return False
+    lines = [_decode(raw).split(delimiter) for raw in _lines_of(data)]
+    width = len(lines[0])
+    marked = [fields for fields in lines if any('"' in value for value in fields)]
+    if width < 2 or any(len(fields) != width for fields in marked):
+        return False
+    enclosing = sum(any(_ENCLOSED.fullmatch(v) for v in fields) for fields in marked)
+    opening = sum(any(v.startswith('"') and not _ENCLOSED.fullmatch(v) for v in fields) for fields in marked)
+    if opening <= enclosing:
+        return False
+    try:
+        rows = list(_quoted_rows(path, data, delimiter))
+    except HeartwoodError:
+        return True
+    return any(
+        (isinstance(fields, _RowError) and fields.reason == BAD_QUOTING) or (width > 2 and b"\n" in raw[:-1])
+        for raw, fields in rows
+    )
 
 
 def _keep_end(raw: bytes) -> str:

@@ -6,31 +6,18 @@ from typing import Annotated
 
 import typer
 
-from heartwood.options import (
-    Header,
-    Json,
-    NoSemantic,
-    Output,
-    Quoting,
-    Show,
-    TextColumn,
-    Threads,
-    encoder,
-    page,
-    read_files,
-    working,
-)
+from heartwood import options
 
 
 def dedup(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSONL, CSV, TSV (each also .gz) or Parquet.")],
-    text_column: TextColumn = None,
+    text_column: options.TextColumn = None,
     label_column: Annotated[
         str | None,
         typer.Option(help="Column with labels: copies whose labels differ are counted, not removed."),
     ] = None,
-    header: Header = None,
-    quoting: Quoting = None,
+    header: options.Header = None,
+    quoting: options.Quoting = None,
     near: Annotated[
         float | None,
         typer.Option(min=0.01, max=1, show_default="0.8", help="Jaccard of word n-grams from which rows are near."),
@@ -46,15 +33,15 @@ def dedup(
         int | None,
         typer.Option(min=0, show_default="3", help="Up to this many words a text is a stock phrase, and stays."),
     ] = None,
-    no_semantic: NoSemantic = False,
-    threads: Threads = None,
-    show: Show = 20,
-    output: Output = None,
+    no_semantic: options.NoSemantic = False,
+    threads: options.Threads = None,
+    show: options.Show = 20,
+    output: options.Output = None,
     keep: Annotated[
         Path | None,
         typer.Option(help="Write the input without the removed rows here: unchanged, in order, same format."),
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find rows that repeat each other, in files of any kind, with the row that stays and the score for each.
 
@@ -75,10 +62,10 @@ def dedup(
         check_destination(keep, files)
     if output:
         check_table(output, [*files, *([keep] if keep else [])])
-    with working("reading"):
-        read = read_files(files, columns, "train")
-    with working(f"comparing {sum(f.rows for f in read):,} rows"):
-        found = find_duplicates(read, settings, encoder(no_semantic, threads))
+    with options.working("reading"):
+        read = options.read_files(files, columns, "train")
+    with options.working(f"comparing {sum(f.rows for f in read):,} rows"):
+        found = find_duplicates(read, settings, options.encoder(no_semantic, threads))
     if output:
         write_rows(found.pairs, DUPLICATE_COLUMNS, output)
     if keep:
@@ -86,4 +73,4 @@ def dedup(
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))
     else:
-        print_duplicates(page(), found, show)
+        print_duplicates(options.page(), found, show)

@@ -8,20 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from heartwood.options import (
-    Header,
-    Json,
-    NoSemantic,
-    Output,
-    Quoting,
-    Show,
-    TextColumn,
-    Threads,
-    encoder,
-    page,
-    read_files,
-    working,
-)
+from heartwood import options
 
 LEAKED = 3
 
@@ -56,9 +43,9 @@ def leaks(
         typer.Option(metavar="FILE...", help="Rows to train on: JSONL, CSV, TSV (each also .gz) or Parquet."),
     ],
     dev: Annotated[list[Path], typer.Option(metavar="FILE...", help="Rows to evaluate on. Both take several files.")],
-    text_column: TextColumn = None,
-    header: Header = None,
-    quoting: Quoting = None,
+    text_column: options.TextColumn = None,
+    header: options.Header = None,
+    quoting: options.Quoting = None,
     contained: Annotated[
         float | None,
         typer.Option(
@@ -75,15 +62,15 @@ def leaks(
             min=0, show_default="8", help="Up to this many words a text is a stock phrase: only equality is looked for."
         ),
     ] = None,
-    no_semantic: NoSemantic = False,
-    threads: Threads = None,
-    show: Show = 20,
+    no_semantic: options.NoSemantic = False,
+    threads: options.Threads = None,
+    show: options.Show = 20,
     max_pairs: Annotated[
         int, typer.Option(min=1, help="About how many pairs to list; each leaked row keeps its strongest.")
     ] = 100_000,
-    output: Output = None,
+    output: options.Output = None,
     fail_on: Annotated[FailOn, typer.Option(help="Which leaks give exit code 3.")] = FailOn.never,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Find rows of dev that also stand, whole or in part or in other words, in train, in files of any kind.
 
@@ -106,17 +93,17 @@ def leaks(
     columns = Columns(text_column, None, header, quoting)
     if output:
         check_table(output, [*train, *dev])
-    with working("reading"):
-        train_files, dev_files = read_files(train, columns, "train"), read_files(dev, columns, "dev")
+    with options.working("reading"):
+        train_files, dev_files = options.read_files(train, columns, "train"), options.read_files(dev, columns, "dev")
     rows = [sum(f.rows for f in files) for files in (dev_files, train_files)]
-    with working(f"comparing {rows[0]:,} rows of dev with {rows[1]:,} of train"):
-        found = find_leaks(train_files, dev_files, settings, encoder(no_semantic, threads), max_pairs)
+    with options.working(f"comparing {rows[0]:,} rows of dev with {rows[1]:,} of train"):
+        found = find_leaks(train_files, dev_files, settings, options.encoder(no_semantic, threads), max_pairs)
     if output:
         write_rows(found.pairs, LEAK_COLUMNS, output)
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))
     else:
-        print_leaks(page(), found, show)
+        print_leaks(options.page(), found, show)
     bad = {FailOn.any: found.leaked["any"], FailOn.substantive: found.leaked["any"] - found.leaked["generic"]}
     if bad.get(fail_on):
         raise typer.Exit(LEAKED)

@@ -63,7 +63,8 @@ Quoting = Annotated[
     bool | None,
     typer.Option(
         "--quoting/--no-quoting",
-        help="Whether quotation marks enclose fields (RFC 4180). Default: in CSV yes, in TSV no.",
+        help="Whether quotation marks enclose fields (RFC 4180). Default: in TSV no; in CSV yes, unless"
+        " they enclose nothing.",
         show_default=False,
     ),
 ]

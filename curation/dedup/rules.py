@@ -6,7 +6,7 @@ it matches directly (semhash 0.5's rule; transitive closure deletes distinct tem
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,19 +14,17 @@ from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashLSH
 
 from curation.ledger import Removal
-from curation.neighbours import Vectors
+from curation.neighbours import Encode, Vectors
 from curation.records import Conversation, by_uid, content_id
-from curation.review import Decision
+from curation.review import MARGIN, Decision
 from curation.text import FOLD, equality_key, is_generic, jaccard, shingles
 
 EXACT, NEAR, SEMANTIC = "dedup-exact-v1", "dedup-near-v1", "dedup-semantic-v1"
 MERGED, ABSORBED, CONFLICT = "dedup-label-merge-v1", "dedup-label-absorb-v1", "dedup-label-conflict-v1"
 LABEL_POLICIES = ("keep", "merge", "drop")
-MARGIN = 0.02
 _SEED = 1
 _BLOCK = 1024
 _CHUNK = 8192
-Encode = Callable[[Sequence[str]], Vectors]
 
 
 @dataclass(frozen=True)

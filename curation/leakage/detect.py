@@ -7,25 +7,24 @@ found by the same tests, contained only where they make up half of the longer te
 vector alone; what such a text says of another stock phrase, or by its vector, is a class of its own (generic).
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from curation.ledger import Removal
-from curation.neighbours import Vectors, nearest_above, pairs_above
+from curation.neighbours import Encode, nearest_above, pairs_above
 from curation.records import Conversation, by_uid
-from curation.review import Decision
+from curation.review import MARGIN, Decision
 from curation.text import FOLD, equality_key, is_generic, shingles
 
 EXACT, CONTAINED, SEMANTIC = "leakage-exact-v1", "leakage-contained-v1", "leakage-semantic-v1"
 _RANK = {EXACT: 0, CONTAINED: 1, SEMANTIC: 2}
 SIDE = {"user": "prompt", "assistant": "response", "situation": "situation"}
-MARGIN = 0.02
 STOCK_COVERAGE = 0.5
 GENERIC_POLICIES = ("remove", "strict", "keep")
-Encode = Callable[[Sequence[str]], Vectors]
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,9 @@ class Detector:
     encode: Encode | None
     _by_fold: dict[str, list[Hit]] = field(default_factory=lambda: defaultdict(list), init=False)
     _by_shingle: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list), init=False)
+    _by_rare: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list), init=False)
     _keys: list[str] = field(default_factory=list, init=False)
-    _sizes: list[int] = field(default_factory=list, init=False)
+    _grams: list[frozenset[str]] = field(default_factory=list, init=False)
     _stock: list[bool] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +149,9 @@ class Detector:
                 if key not in self._by_fold:
                     self._add(key)
                 self._by_fold[key].append(Hit(EXACT, 1.0, piece))
+        for row, grams in enumerate(self._grams):
+            for gram in self._rare(grams):
+                self._by_rare[gram].append(row)
         if self.encode:
             self._vectors = self.encode([self._by_fold[key][0].piece.text for key in self._keys])
             self._longer = np.flatnonzero(~np.array(self._stock, dtype=bool))
@@ -159,7 +162,7 @@ class Detector:
         for gram in grams:
             self._by_shingle[gram].append(row)
         self._keys.append(key)
-        self._sizes.append(len(grams))
+        self._grams.append(grams)
         self._stock.append(self.is_generic(key))
 
     def is_generic(self, text: str) -> bool:
@@ -211,19 +214,33 @@ class Detector:
     def _contained(self, key: str, stock: bool) -> list[tuple[float, int]]:
         """Indexed texts by share of the shorter text's n-grams, best first, down to the margin."""
         grams = shingles(key.split(), self.settings.shingle_words)
-        shared: Counter[int] = Counter()
-        for gram in grams:
-            shared.update(self._by_shingle.get(gram, ()))
-        floor = self.settings.contained_share - MARGIN
+        # The shorter text shares one of its rare n-grams, whichever of the two it is. Without that, texts of one
+        # template are all compared with each other.
+        candidates = {
+            j for gram in self._rare(grams) for j in self._by_shingle.get(gram, ()) if len(self._grams[j]) >= len(grams)
+        }
+        candidates.update(j for gram in grams for j in self._by_rare.get(gram, ()))
         scored = []
-        for j, n in shared.items():
-            shorter, longer = sorted((len(grams), self._sizes[j]))
-            if n / shorter < floor:
+        for j in candidates:
+            n = len(grams & self._grams[j])
+            shorter, longer = sorted((len(grams), len(self._grams[j])))
+            if n / shorter < self._floor:
                 continue
             if (stock or self._stock[j]) and n / longer < STOCK_COVERAGE:
                 continue
             scored.append((n / shorter, j))
         return sorted(scored, key=lambda s: (-s[0], s[1]))
+
+    @property
+    def _floor(self) -> float:
+        return self.settings.contained_share - MARGIN
+
+    def _rare(self, grams: frozenset[str]) -> list[str]:
+        """So many of a text's n-grams, the rarest in the held-out texts, that a text with none of them shares too few."""
+        # A product that floating point puts above a whole number must not ask for one more.
+        needed = max(1, math.ceil(self._floor * len(grams) - 1e-9))
+        ordered = sorted(grams, key=lambda gram: (len(self._by_shingle.get(gram, ())), gram))
+        return ordered[: max(0, len(grams) - needed + 1)]
 
     def leaks_of(self, conversations: Sequence[Conversation]) -> dict[str, list[Leak]]:
         """The leaks of each record that has any, by uid, strongest first."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import HeartwoodError
+from pipelines.experiments.raw_files import require_raw_as_recorded
 
 TAGS = "eq"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -118,10 +119,12 @@ def run_experiment(name: str, changes: Sequence[str], *, only: str | None = None
             By default all that changed runs.
 
     Raises:
-        HeartwoodError: uncommitted changes, a name that is taken, or a failed run.
+        HeartwoodError: uncommitted changes, raw files that changed unseen, a name that is taken, or a failed run.
     """
     require_clean_commit()
     require_free_name(name)
+    if not any(change.startswith(("raw.", "sources.")) for change in changes):
+        require_raw_as_recorded()
     made = Experiment(name, "", head())
     before = next((e for e in list_experiments() if e.ref == made.ref), None)
     if before is not None:

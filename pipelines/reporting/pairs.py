@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.text import Text
 
 from curation.dedup import DedupSettings, deduplicate
-from curation.dedup.rules import MARGIN, Encode
 from curation.leakage.detect import (
     CONTAINED,
     EXACT,
@@ -22,8 +21,9 @@ from curation.leakage.detect import (
     is_stock_match,
     pieces,
 )
+from curation.neighbours import Encode
 from curation.records import Conversation, Origin, identify
-from curation.review import count_by_rule
+from curation.review import MARGIN, count_by_rule
 from curation.tabular import BAD_QUOTING, RowFile
 
 KIND = {EXACT: "exact", CONTAINED: "contained", SEMANTIC: "semantic"}

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,17 @@ from hypothesis import strategies as st
 
 from curation.cache import cache_folder
 from curation.embedding import Encoder, VectorStore, minilm, packaged_folder
+from curation.embedding.amx import AmxModel, cpu_has_amx, load_product
 from curation.embedding.graph import build_graph
-from curation.embedding.minilm import DIMENSIONS, MiniLM, ReferenceMiniLM, batches_of_one_length, load_model
+from curation.embedding.minilm import (
+    DIMENSIONS,
+    MiniLM,
+    OnnxModel,
+    ReferenceMiniLM,
+    batches_of_one_length,
+    cpu_model,
+    load_model,
+)
 from curation.errors import HeartwoodError
 from curation.neighbours import Vectors
 from curation.records import text_digest
@@ -62,9 +72,17 @@ def encoder(folder: Path, model: CountingModel, **options: object) -> Encoder:
     return Encoder(VectorStore(folder), load=lambda threads: model, **options)
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> MiniLM:
-    return MiniLM(1)
+def onnx_or_amx(path: str) -> MiniLM:
+    if path == "onnx":
+        return MiniLM(1, OnnxModel())
+    if not isinstance(model := cpu_model(), AmxModel):
+        pytest.skip("a CPU without AMX, or PyTorch without oneMKL")
+    return MiniLM(1, model)
+
+
+@pytest.fixture(scope="module", params=["onnx", "amx"])
+def one_thread(request: pytest.FixtureRequest) -> MiniLM:
+    return onnx_or_amx(request.param)
 
 
 def test_each_distinct_text_is_encoded_once_and_rows_keep_their_order(tmp_path):
@@ -168,20 +186,22 @@ def test_half_a_surrogate_pair_is_named(tmp_path):
     assert error.value.hint
 
 
-def test_vectors_are_those_of_sentence_transformers(one_thread):
-    mine = one_thread.encode(TEXTS)
+@pytest.mark.parametrize(("path", "tolerance"), [("onnx", 2e-6), ("amx", 1e-5)])
+def test_vectors_are_those_of_sentence_transformers(path, tolerance):
+    mine = onnx_or_amx(path).encode(TEXTS)
     reference = ReferenceMiniLM("cpu").encode(TEXTS)
     assert mine.dtype == reference.dtype == np.float32
     assert mine.shape == reference.shape == (len(TEXTS), DIMENSIONS)
-    np.testing.assert_allclose(mine, reference, atol=2e-6)
+    np.testing.assert_allclose(mine, reference, atol=tolerance)
     np.testing.assert_allclose(np.linalg.norm(mine, axis=1), 1.0, atol=1e-6)
+    assert np.einsum("ij,ij->i", mine, reference, dtype=np.float64).min() > 0.999999
 
 
 def test_a_vector_depends_neither_on_other_texts_nor_on_threads(one_thread):
     together = one_thread.encode(TEXTS)
     np.testing.assert_array_equal(one_thread.encode(TEXTS[::-1])[::-1], together)
     np.testing.assert_array_equal(np.concatenate([one_thread.encode([text]) for text in TEXTS]), together)
-    np.testing.assert_array_equal(MiniLM(3).encode(TEXTS), together)
+    np.testing.assert_array_equal(MiniLM(3, one_thread._model).encode(TEXTS), together)
 
 
 def test_texts_beyond_the_cut_do_not_count(one_thread):
@@ -214,6 +234,44 @@ def test_threads_are_positive(threads):
 def test_a_missing_tensor_is_no_graph():
     with pytest.raises(KeyError, match=r"embeddings\.word_embeddings"):
         build_graph({})
+    with pytest.raises(KeyError, match=r"embeddings\.word_embeddings"):
+        AmxModel({}, lambda *arguments: None)
+
+
+def test_amx_is_used_where_the_cpu_and_pytorch_have_it(tmp_path, monkeypatch):
+    info = tmp_path / "cpuinfo"
+    assert not cpu_has_amx(info)
+    info.write_text("processor\t: 0\nflags\t\t: fpu avx512f amx_tile\n")
+    assert not cpu_has_amx(info)
+    info.write_text("processor\t: 0\nflags\t\t: fpu amx_bf16 avx512f amx_tile amx_int8\n")
+    assert cpu_has_amx(info)
+    monkeypatch.setattr(minilm, "cpu_has_amx", lambda: True)
+    monkeypatch.setattr(minilm, "load_product", lambda: None)
+    assert isinstance(cpu_model(), OnnxModel)
+    monkeypatch.setattr(minilm, "load_product", lambda: print)
+    assert isinstance(cpu_model(), AmxModel)
+    monkeypatch.setattr(minilm, "cpu_has_amx", lambda: False)
+    assert isinstance(cpu_model(), OnnxModel)
+
+
+def test_pytorch_without_the_product_has_none(tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
+    assert load_product() is None
+
+
+def test_encoding_leaves_pytorchs_threads_alone(one_thread):
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        one_thread.encode(["a", "b c"])
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @given(st.lists(st.integers(2, 40), max_size=60), st.integers(1, 100))
@@ -235,10 +293,11 @@ def test_a_gpu_takes_the_reference_path(monkeypatch):
     assert load_model(2) == "onnxruntime on 2 threads"
 
 
-def test_encoding_on_a_cpu_needs_no_torch(repo_root):
+def test_encoding_on_a_cpu_without_amx_needs_no_torch(repo_root):
     code = (
-        "import sys; from curation.embedding.minilm import load_model, MiniLM; model = load_model(1);"
-        " model.encode(['a']); print(isinstance(model, MiniLM) and 'torch' in sys.modules)"
+        "import sys; from curation.embedding import minilm; minilm.cpu_has_amx = lambda: False;"
+        " model = minilm.load_model(1); model.encode(['a']);"
+        " print(isinstance(model, minilm.MiniLM) and 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

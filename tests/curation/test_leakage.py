@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.leakage import GENERIC_POLICIES, KINDS, Detector, LeakageSettings, measure_recall, remove_leaks
-from curation.leakage.detect import CONTAINED, EXACT, SEMANTIC, leaked_pair, pieces
+from curation.leakage.detect import CONTAINED, EXACT, SEMANTIC, STOCK_COVERAGE, leaked_pair, pieces
 from curation.leakage.planted import ALTER, PER_KIND, plant, wilson
 from curation.records import by_uid
-from curation.text import equality_key, fold
+from curation.review import MARGIN
+from curation.text import equality_key, fold, shingles
 from tests.curation.making import bag_of_words, by_angle, comment, conversations, numbered, orthogonal, talk
 
 SETTINGS = LeakageSettings(contained_share=0.8, shingle_words=4, semantic_cosine=0.85, generic_words=6)
@@ -352,3 +353,53 @@ def test_wilson_known_values(found, planted, low, high):
 
 def test_wilson_of_nothing_is_everything():
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+WORDY = st.lists(st.sampled_from("a b c d".split()), min_size=1, max_size=14).map(" ".join)
+
+
+def contained_plainly(text, held_out, settings, is_generic):
+    """Every held-out text compared with the text: scores down to the margin, best first."""
+    grams = shingles(text.split(), settings.shingle_words)
+    found = []
+    for j, other in enumerate(held_out):
+        others = shingles(other.split(), settings.shingle_words)
+        shared = len(grams & others)
+        shorter, longer = sorted((len(grams), len(others)))
+        if not shared or shared / shorter < settings.contained_share - MARGIN:
+            continue
+        if (is_generic(text) or is_generic(other)) and shared / longer < STOCK_COVERAGE:
+            continue
+        found.append((shared / shorter, j))
+    return sorted(found, key=lambda f: (-f[0], f[1]))
+
+
+@given(
+    st.lists(WORDY, unique=True, max_size=12),
+    WORDY,
+    st.sampled_from([0.01, 0.3, 0.5, 0.52, 0.6, 0.77, 0.8, 0.82, 1.0]) | st.floats(0.01, 1),
+    st.integers(1, 4),
+)
+def test_rare_ngrams_find_what_comparing_with_every_text_finds(held_out, text, share, size):
+    settings = LeakageSettings(contained_share=share, shingle_words=size, generic_words=5)
+    found = Detector([dev(other) for other in held_out], settings, None)
+    expected = contained_plainly(text, found._keys, settings, found.is_generic)
+    assert found._contained(text, found.is_generic(text)) == expected
+
+
+def test_texts_of_one_template_are_not_all_compared(monkeypatch):
+    template = "the {} of order {} for {} has been shipped on {} and will reach you by {} at the door of {} as agreed"
+    held_out = [template.format(*(f"d{n}x{slot}" for slot in range(6))) for n in range(300)]
+    train = [template.format(*(f"t{n}x{slot}" for slot in range(6))) for n in range(300)]
+    made = Detector([dev(text) for text in held_out], LeakageSettings(), None)
+
+    class Counted(frozenset):
+        looked = 0
+
+        def __rand__(self, other):
+            Counted.looked += 1
+            return frozenset(other) & frozenset(self)
+
+    made._grams = [Counted(grams) for grams in made._grams]
+    assert not made.search(train).hits
+    assert Counted.looked == 0

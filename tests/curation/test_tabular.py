@@ -98,11 +98,58 @@ def test_a_megabyte_in_a_csv_field_is_read_and_the_limit_of_others_is_left_alone
 
 
 def test_a_quotation_mark_that_is_never_closed_is_an_error_that_names_its_line(tmp_path):
-    data = 'text,n\none,1\n"two,2\nthree,3\n'
+    data = 'text,n\n"one, two",1\n"two,2\nthree,3\n'
     with pytest.raises(HeartwoodError, match=r"a\.csv, line 3: a quotation mark opens here") as caught:
         read(tmp_path, "a.csv", data)
     assert "--no-quoting" in caught.value.hint
-    assert texts(read(tmp_path, "a.csv", data, quoting=False)) == {1: "one", 2: '"two', 3: "three"}
+    found = read(tmp_path, "a.csv", data, quoting=False)
+    assert texts(found) == {2: '"two', 3: "three"}
+    assert reasons(found) == {1: "field_count"}
+
+
+STRAY = {
+    "never closed": ['"two,2,x', "three,3,y"],
+    "closed inside the field": ['"so" he said_comma_ "no",2,x', "three,3,y"],
+    "closed rows later": ['"two,2,x', "three,3,y", 'four",4,z'],
+    "some enclose a field": ['"two",2,x', '"three,3,y', '"four,4,z', "five,5,w"],
+}
+
+
+@pytest.mark.parametrize("rows", STRAY.values(), ids=list(STRAY))
+def test_marks_that_enclose_nothing_merge_no_rows(tmp_path, rows):
+    data = "\n".join(["text,n,m", "one_comma_ first,1,w", *rows, ""])
+    found = read(tmp_path, "a.csv", data)
+    assert texts(found) == {1: "one_comma_ first"} | {n: r.rsplit(",", 2)[0] for n, r in enumerate(rows, start=2)}
+    assert found.rows == len(rows) + 1
+    assert found.reading == "text, quotation marks as plain text"
+    assert not found.unusable
+    kept = tmp_path / "kept.csv"
+    assert keep_rows([tmp_path / "a.csv"], Columns(), {str(tmp_path / "a.csv"): {1}}, kept) == len(rows)
+    assert kept.read_text() == "\n".join(["text,n,m", *rows, ""])
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(st.sampled_from('ab ",\n'), min_size=1).filter(str.strip), st.integers(0, 9)), min_size=1
+    ),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+)
+def test_what_a_writer_of_rfc_4180_quotes_is_read_back_row_by_row(tmp_path_factory, rows, style):
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, quoting=style)
+        writer.writerow(["text", "n"])
+        writer.writerows(rows)
+    found = read_rows(path, Columns(quoting=None), "train")
+    assert found.rows == len(rows)
+    assert "plain text" not in found.reading
+
+
+@given(st.lists(st.text(st.sampled_from('ab "'), min_size=1).map(lambda t: t + "x"), min_size=1))
+def test_lines_that_are_whole_rows_stay_as_many_rows(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    path.write_text("text,n,m\n" + "".join(f"{value},1,2\n" for value in values), encoding="utf-8")
+    assert read_rows(path, Columns(), "train").rows == len(values)
 
 
 def test_a_tsv_has_a_header_only_if_its_first_row_names_a_column_that_is_wanted(tmp_path):
