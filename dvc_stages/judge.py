@@ -4,8 +4,9 @@ from pathlib import Path
 
 from curation.errors import HeartwoodError
 from dvc_stages.ratings import RATINGS, SHIPPED
-from pipelines.evaluation.judges.epitome import fit_with_agreement, head_card, load_card, load_head, write_head
+from pipelines.evaluation.judges.epitome import load_card, load_judge, write_judge
 from pipelines.evaluation.judges.invariance import run_invariance
+from pipelines.evaluation.judges.refit import fit_judge, judge_card
 from pipelines.evaluation.ratings import read_ratings
 from pipelines.layout import REPORTS
 from pipelines.provenance.lineage import read_json, write_json
@@ -27,12 +28,15 @@ def main(run: Run) -> None:
             hint="run `dvc repro ratings` first",
         )
     if shipped:
-        card = write_head(JUDGE, load_head(HEAD), load_card(HEAD))
+        write_judge(JUDGE, load_judge(HEAD), load_card(HEAD))
     else:
         ratings = read_ratings(RATINGS)
-        head, agreement = fit_with_agreement(ratings, params.seed)
-        card = write_head(JUDGE, head, head_card(ratings, agreement, params.seed))
-    invariance = run_invariance(load_head(JUDGE))
+        judge, agreement = fit_judge(
+            ratings, params.seed, threads=params.threads, say=lambda text: print(text, flush=True)
+        )
+        write_judge(JUDGE, judge, judge_card(ratings, agreement, params.seed))
+    judge, card = load_judge(JUDGE), load_card(JUDGE)
+    invariance = run_invariance(judge)
     write_json(
         REPORTS / "judge.json",
         {

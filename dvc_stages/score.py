@@ -5,7 +5,7 @@ from typing import Any
 
 from curation.jsonl import read_jsonl, write_jsonl
 from pipelines.evaluation.gates import GATES_VERSION
-from pipelines.evaluation.judges.epitome import load_head
+from pipelines.evaluation.judges.epitome import load_judge
 from pipelines.evaluation.score import score_model
 from pipelines.layout import DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS
 from pipelines.provenance.lineage import chain, input_md5, read_json, write_json
@@ -19,7 +19,7 @@ def main(run: Run) -> None:
     model = run.key
     responses = Path(f"data/responses/{model}.jsonl")
     lineage = read_json(Path(f"data/responses/{model}.lineage.json"))
-    judge = load_head(Path("models/judge"))
+    judge = load_judge(Path("models/judge"))
     result = score_model(read_jsonl(PROMPTS), read_jsonl(responses), judge)
     score: dict[str, Any] = {
         **result.summary,

@@ -13,6 +13,7 @@ from heartwood.dedup import dedup
 from heartwood.diff import diff
 from heartwood.explain import explain
 from heartwood.flow import flow
+from heartwood.judge import judge
 from heartwood.leaks import ManyFiles, leaks
 from heartwood.mixtures import mixtures
 from heartwood.models import models
@@ -48,7 +49,19 @@ def told_plainly(command: Callable[P, T]) -> Callable[P, T]:
 
 
 COMMANDS = {"leaks": ManyFiles}
-VERBS: tuple[Callable[..., None], ...] = (scores, verify, models, dedup, leaks, explain, flow, diff, mixtures, confirm)
+VERBS: tuple[Callable[..., None], ...] = (
+    scores,
+    verify,
+    models,
+    dedup,
+    leaks,
+    explain,
+    flow,
+    diff,
+    mixtures,
+    confirm,
+    judge,
+)
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))
 

@@ -190,14 +190,14 @@ def _test_prompts(run: TrainingRun) -> list[dict[str, Any]]:
 
 def _score_all(choice: Choice, prompts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Scored, str]]:
     """Score and adapter digest of every training, by run."""
-    from pipelines.evaluation.judges.epitome import load_head
+    from pipelines.evaluation.judges.epitome import load_judge
     from pipelines.evaluation.respond import RespondSettings, respond
 
     found: dict[str, tuple[Scored, str]] = {}
     with tempfile.TemporaryDirectory(prefix="heartwood-confirm-") as scratch:
         judge_folder = Path(scratch) / "judge"
         _revision(choice.chosen[0]).copy(JUDGE, judge_folder)
-        judge = load_head(judge_folder)
+        judge = load_judge(judge_folder)
         runs = {run.name: run for run in (*choice.chosen, *choice.reference)}
         adapters = {name: Path(scratch) / str(number) / choice.model for number, name in enumerate(runs)}
         # All that could be missing is missed before the first reply.

@@ -31,10 +31,14 @@ class RespondParams(Section):
 
 
 class JudgeParams(Section):
-    """The ratings that the judge rests on: ``shipped``, ``download``, or a folder with EPITOME's files."""
+    """The ratings that the judge rests on: ``shipped``, ``download``, or a folder with EPITOME's files.
+
+    ``seed`` and ``threads`` are those of a refit.
+    """
 
     ratings: str = Field(min_length=1)
     seed: Seed
+    threads: Count
 
 
 class CompareParams(Section):

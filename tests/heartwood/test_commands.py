@@ -27,10 +27,22 @@ def rows(path: Path, *texts: str) -> Path:
 
 def test_every_verb_has_help_and_its_exit_codes():
     listed = heartwood("--help").stdout
-    for verb in ("scores", "verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm"):
+    for verb in (
+        "scores",
+        "verify",
+        "models",
+        "dedup",
+        "leaks",
+        "explain",
+        "flow",
+        "diff",
+        "mixtures",
+        "confirm",
+        "judge",
+    ):
         assert re.search(rf"^  {verb}  ", listed, re.MULTILINE)
         assert heartwood(verb, "--help").exit_code == 0
-    for verb in ("verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm"):
+    for verb in ("verify", "models", "dedup", "leaks", "explain", "flow", "diff", "mixtures", "confirm", "judge"):
         assert "Exit code 0" in " ".join(heartwood(verb, "--help").stdout.split())
 
 
