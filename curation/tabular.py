@@ -320,9 +320,14 @@ def _keep_end(raw: bytes) -> str:
 
 
 def _parquet_body(path: Path, columns: Columns) -> _Body:
+    return _parquet_columns(path, (TEXT, MESSAGES, PROMPT, COMPLETION, columns.text, columns.label))
+
+
+def _parquet_columns(path: Path, wanted: Sequence[str | None]) -> _Body:
+    if not path.is_file():
+        raise HeartwoodError(f"{path}: no such file", hint="correct the path")
     try:
         schema = pq.read_schema(path)
-        wanted = {TEXT, MESSAGES, PROMPT, COMPLETION, columns.text, columns.label}
         names = [n for n in schema.names if n in wanted]
         table = pq.read_table(path, columns=names)
         values = {name: table.column(name).to_pylist() for name in names}
@@ -522,3 +527,35 @@ def write_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema, destination
         for row in rows:
             buffer.write(json.dumps({name: row[name] for name in schema.names}, ensure_ascii=False) + "\n")
     destination.write_text(buffer.getvalue(), encoding="utf-8", newline="")
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """One file by columns: their names, its usable rows (number, values by column) and the unusable ones."""
+
+    columns: Sequence[str]
+    rows: list[tuple[int, Mapping[str, Any]]]
+    unusable: list[Unusable]
+
+
+def read_named(path: Path, needed: Sequence[str], also: Sequence[str] = ()) -> NamedRows:
+    """Read columns of a file by name: ``needed`` ones, and those of ``also`` that it has. CSV and TSV have a header.
+
+    Raises:
+        HeartwoodError: no such file, another format, damaged as a whole, or a needed column is missing.
+    """
+    parquet = form_of(path) == "parquet"
+    body = _parquet_columns(path, (*needed, *also)) if parquet else _read_body(path, Columns(header=True))
+    rows: list[tuple[int, Mapping[str, Any]]] = []
+    unusable: list[Unusable] = []
+    for number, line in enumerate(body.lines, start=1):
+        if isinstance(line.values, _RowError):
+            unusable.append(Unusable(str(path), number, line.values.reason, line.values.detail))
+        else:
+            rows.append((number, line.values))
+    if missing := [name for name in needed if name not in body.columns]:
+        raise HeartwoodError(
+            f"{path}: no column {missing[0]!r}; it has {_listed(body.columns)}",
+            hint=f"name the columns of the file {' and '.join(needed)}",
+        )
+    return NamedRows(body.columns, rows, unusable)

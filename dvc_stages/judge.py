@@ -5,10 +5,10 @@ from typing import Any
 
 from curation.errors import HeartwoodError
 from dvc_stages.ratings import RATINGS, SHIPPED
-from pipelines.evaluation.judges import causal_lm, endpoint
-from pipelines.evaluation.judges.epitome import fit_with_agreement, head_card, load_card, load_head, write_head
+from pipelines.evaluation.judges import causal_lm, endpoint, epitome
 from pipelines.evaluation.judges.invariance import run_invariance
 from pipelines.evaluation.judges.loading import load_judge
+from pipelines.evaluation.judges.refit import fit_judge, judge_card
 from pipelines.evaluation.ratings import read_ratings
 from pipelines.layout import REPORTS
 from pipelines.provenance.lineage import read_json, write_json
@@ -37,11 +37,14 @@ def fitted_head(params: JudgeParams) -> dict[str, Any]:
             hint="run `dvc repro ratings` first",
         )
     if shipped:
-        card = write_head(JUDGE, load_head(HEAD), load_card(HEAD))
+        epitome.write_judge(JUDGE, epitome.load_judge(HEAD), epitome.load_card(HEAD))
     else:
         ratings = read_ratings(RATINGS)
-        head, agreement = fit_with_agreement(ratings, params.seed)
-        card = write_head(JUDGE, head, head_card(ratings, agreement, params.seed))
+        judge, agreement = fit_judge(
+            ratings, params.seed, threads=params.threads, say=lambda text: print(text, flush=True)
+        )
+        epitome.write_judge(JUDGE, judge, judge_card(ratings, agreement, params.seed))
+    card = epitome.load_card(JUDGE)
     return {
         **name_and_digest(card),
         "kind": params.kind,

@@ -17,6 +17,7 @@ from heartwood.eqbench import rescore, run
 from heartwood.explain import explain
 from heartwood.export import export
 from heartwood.flow import flow
+from heartwood.judge import judge
 from heartwood.leaks import ManyFiles, leaks
 from heartwood.merge import merge
 from heartwood.mixtures import mixtures
@@ -106,6 +107,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     export,
     preview,
     merge,
+    judge,
 )
 for verb in VERBS:
     app.command(cls=COMMANDS.get(verb.__name__), short_help=(verb.__doc__ or "").partition("\n")[0])(told_plainly(verb))

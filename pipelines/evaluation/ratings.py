@@ -8,7 +8,7 @@ mechanism, hold the same (seeker post, response post) pairs. Their whitespace di
 import csv
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from curation.errors import HeartwoodError
@@ -37,6 +37,7 @@ class RatedPair:
     """One seeker post and one response, with every human level that each mechanism was given.
 
     ``levels[mechanism]`` holds one level for most pairs, and two or three for the few that were rated again.
+    ``rationales[mechanism]`` holds the parts of the response that the raters marked as reasons for a level above 0.
     """
 
     seeker_id: str
@@ -44,6 +45,7 @@ class RatedPair:
     seeker: str
     response: str
     levels: Mapping[str, tuple[int, ...]]
+    rationales: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def read_ratings(folder: Path | str) -> Ratings:
     """
     folder = Path(folder)
     tables: dict[str, dict[tuple[str, str], list[int]]] = {}
+    reasons: dict[str, dict[tuple[str, str], list[str]]] = {mechanism: {} for mechanism in MECHANISMS}
     texts: dict[tuple[str, str], tuple[str, str]] = {}
     sha256: dict[str, str] = {}
     rows: dict[str, int] = {}
@@ -70,8 +73,9 @@ def read_ratings(folder: Path | str) -> Ratings:
         path = folder / FILES[mechanism]
         levels: dict[tuple[str, str], list[int]] = {}
         count = 0
-        for pair, text, level in _read_file(path):
+        for pair, text, level, spans in _read_file(path):
             levels.setdefault(pair, []).append(level)
+            reasons[mechanism].setdefault(pair, []).extend(spans)
             texts.setdefault(pair, text)
             count += 1
         if not count:
@@ -88,14 +92,19 @@ def read_ratings(folder: Path | str) -> Ratings:
                     hint=_HINT,
                 )
     pairs = tuple(
-        RatedPair(*pair, *texts[pair], {mechanism: tuple(tables[mechanism][pair]) for mechanism in MECHANISMS})
+        RatedPair(
+            *pair,
+            *texts[pair],
+            {mechanism: tuple(tables[mechanism][pair]) for mechanism in MECHANISMS},
+            {mechanism: tuple(reasons[mechanism][pair]) for mechanism in MECHANISMS},
+        )
         for pair in sorted(texts)
     )
     return Ratings(pairs, sha256, rows)
 
 
-def _read_file(path: Path) -> list[tuple[tuple[str, str], tuple[str, str], int]]:
-    """The rows of one file: (ids, texts, level)."""
+def _read_file(path: Path) -> list[tuple[tuple[str, str], tuple[str, str], int, list[str]]]:
+    """The rows of one file: (ids, texts, level, rationales)."""
     if not path.is_file():
         raise HeartwoodError(f"{path}: no such file; the judge needs {', '.join(FILES.values())}", hint=_HINT)
     found = []
@@ -120,6 +129,7 @@ def _read_file(path: Path) -> list[tuple[tuple[str, str], tuple[str, str], int]]
                         (row["sp_id"].strip(), row["rp_id"].strip()),
                         (row["seeker_post"], row["response_post"]),
                         int(level),
+                        [span.strip() for span in (row["rationales"] or "").split("|") if span.strip()],
                     )
                 )
     except (UnicodeDecodeError, csv.Error) as error:

@@ -91,6 +91,8 @@ class JudgeParams(Section):
     files; the last two fit the head again."""
     seed: Seed
     """Of the folds and the fit."""
+    threads: Count
+    """CPU threads of a refit."""
     rubric: str = Field(min_length=1)
     """The versioned rubric that language-model judges rate by."""
     causal_lm: CausalLmParams

@@ -19,22 +19,47 @@ from pipelines.evaluation.judges.agreement import (
     confusion,
     folds,
     groups,
+    kappa_gain,
     quadratic_weighted_kappa,
     rounded,
 )
 from pipelines.evaluation.judges.epitome import (
     JUDGE,
-    Head,
+    STRANGER_PRIOR,
+    TOLERANCE,
+    EpitomeJudge,
     Rating,
-    fit,
-    fit_with_agreement,
-    head_card,
+    blend,
+    expectation,
+    fitting,
     load_card,
-    load_head,
-    write_head,
+    load_judge,
+    shapes,
+    write_judge,
 )
 from pipelines.evaluation.judges.features import BUCKETS, SURFACE, hashed, surface
-from pipelines.evaluation.judges.invariance import CASES, CHECKS, REQUIRED_RATE, run_invariance
+from pipelines.evaluation.judges.fit import fit_features, sentence_vectors
+from pipelines.evaluation.judges.invariance import (
+    APOLOGY,
+    CASES,
+    CHECKS,
+    PADDING,
+    QUESTION,
+    REQUIRED_RATE,
+    run_invariance,
+)
+from pipelines.evaluation.judges.lexical import fit_lexical
+from pipelines.evaluation.judges.pair import MAX_TOKENS, PairTokenizer
+from pipelines.evaluation.judges.pair_training import Recipe
+from pipelines.evaluation.judges.refit import BLEND, LEXICAL, fit_judge, judge_card, strangers
+from pipelines.evaluation.judges.variants import (
+    APOLOGIES,
+    EMPTY_QUESTIONS,
+    FILLERS,
+    WRITTEN,
+    denied,
+    harmless,
+)
 from pipelines.evaluation.ratings import COLUMNS, FILES, MECHANISMS, RatedPair, Ratings, read_ratings
 
 REACTIONS = ("Fine.", "I hope it gets better.", "I'm so sorry, my heart goes out to you.")
@@ -56,9 +81,23 @@ def made_ratings(count: int = 90) -> Ratings:
     return Ratings(tuple(pairs), {"made.csv": "0" * 64}, {"made.csv": count})
 
 
+QUICK = Recipe(epochs=1)
+
+
 @pytest.fixture(scope="module")
-def made() -> tuple[Head, dict[str, Any]]:
-    return fit_with_agreement(made_ratings(), seed=0)
+def made() -> tuple[EpitomeJudge, dict[str, Any]]:
+    return fit_judge(made_ratings(), 0, QUICK)
+
+
+def random_judge(seed: int = 0) -> EpitomeJudge:
+    """A judge of the right shape whose numbers mean nothing."""
+    generator = np.random.default_rng(seed)
+    return EpitomeJudge(
+        {
+            name: (generator.normal(size=shape) * 0.02 + ("scale" in name)).astype(dtype)
+            for name, (dtype, shape) in shapes().items()
+        }
+    )
 
 
 @pytest.fixture(scope="session")
@@ -183,58 +222,207 @@ def test_no_text_straddles_two_folds() -> None:
     assert folds(reordered, seed=4).tolist() == fold_of.tolist()[::-1]
 
 
-def test_the_fit_agrees_with_sklearn() -> None:
-    from sklearn.linear_model import LogisticRegression
+def test_the_gain_in_kappa_is_paired() -> None:
+    generator = np.random.default_rng(1)
+    human = generator.integers(0, 3, 400)
+    good = np.where(generator.random(400) < 0.8, human, 0)
+    bad = np.where(generator.random(400) < 0.4, human, 0)
+    group = np.arange(400)
+    gain, low, high = kappa_gain(human, good, bad, group, seed=0)
+    assert low < gain < high
+    assert low > 0
+    assert kappa_gain(human, good, good, group, seed=0) == (0.0, 0.0, 0.0)
+    one = quadratic_weighted_kappa(confusion(human, good)) - quadratic_weighted_kappa(confusion(human, bad))
+    assert gain == pytest.approx(one)
 
-    from pipelines.evaluation.judges.epitome import STRENGTH, _kernel_logistic
 
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(60, 8))
-    yes = (x[:, 0] + generator.normal(size=60) > 0.3).astype(float)
-    alpha, bias = _kernel_logistic(x @ x.T, yes, np.ones(60))
-    reference = LogisticRegression(C=STRENGTH, tol=1e-10, max_iter=10_000).fit(x, yes)
-    assert x.T @ alpha == pytest.approx(reference.coef_[0], abs=1e-4)
-    assert bias == pytest.approx(reference.intercept_[0], abs=1e-4)
+def test_the_lexical_fit_takes_shares_and_leaves_out_the_unknown() -> None:
+    pairs = [("A long day.", f"{REACTIONS[i % 3]} Case {i}.") for i in range(60)]
+    targets = np.array([[[i % 3 > t for t in (0, 1)]] * 3 for i in range(60)], dtype=float)
+    weights = np.ones((60, 3))
+    head = fit_lexical(pairs, targets, weights)
+    level = expectation(1 / (1 + np.exp(-head.logits(pairs))))[:, 0]
+    assert level[0::3].max() < level[1::3].min() < level[1::3].max() < level[2::3].min()
+    # The same rows, with rows of unknown levels between them, give the same head.
+    strange = fit_lexical(pairs * 2, np.concatenate((targets, targets * np.nan)), np.ones((120, 3)))
+    assert strange.tensors["bias"].shape == head.tensors["bias"].shape
+    with pytest.raises(HeartwoodError, match="emotional_reactions: in one fold"):
+        fit_lexical(pairs, targets * 0, weights)
 
 
-def test_a_fitted_head_learns_and_repeats(made: tuple[Head, dict[str, Any]]) -> None:
-    head, report = made
-    assert head.to_bytes() == fit(made_ratings(), seed=0).to_bytes()
-    assert all(report[mechanism]["qwk"] > 0.5 for mechanism in MECHANISMS)
-    assert report["explorations"]["human_ceiling"] == HUMAN_CEILING["explorations"]
-    weak, strong = head.rate([("A long day.", "Fine. The end."), ("A long day.", f"{REACTIONS[2]} {QUESTIONS[2]}")])
+def test_a_fitted_judge_learns_and_repeats(made: tuple[EpitomeJudge, dict[str, Any]]) -> None:
+    judge, report = made
+    assert judge.to_bytes() == fit_judge(made_ratings(), 0, QUICK)[0].to_bytes()
+    assert all(report[mechanism]["qwk"] > 0.4 for mechanism in MECHANISMS)
+    for mechanism in MECHANISMS:
+        numbers = report[mechanism]
+        assert numbers["head"] in (LEXICAL, BLEND)
+        assert numbers["human_ceiling"] == HUMAN_CEILING[mechanism]
+        assert numbers["lexical_floor"]["low"] < numbers["lexical_floor"]["value"] < numbers["lexical_floor"]["high"]
+        pair_weight = judge.tensors["stack"][MECHANISMS.index(mechanism), :, 1]
+        assert (numbers["head"] == LEXICAL) == bool((pair_weight == 0).all())
+    weak, strong = judge.rate([("A long day.", "Fine. The end."), ("A long day.", f"{REACTIONS[2]} {QUESTIONS[2]}")])
     assert weak.index < strong.index
-    assert head.rate([]) == []
+    assert judge.rate([]) == []
 
 
-def test_ratings_stay_in_range_for_any_text(made: tuple[Head, dict[str, Any]]) -> None:
-    texts = ("", "?", "?" * 4000, "word " * 3000, "\ud800", "日本語のテキスト", "I'm so sorry! " * 300)
-    for rating in made[0].rate([(a, b) for a in texts for b in texts]):
+def test_ratings_stay_in_range_for_any_text() -> None:
+    judge = random_judge()
+    texts = ("", "?", "?" * 400, "word " * 3000, "\ud800", "日本語のテキスト", "I'm so sorry! " * 300)
+    for rating in judge.rate([(a, b) for a in texts for b in texts]):
         assert isinstance(rating, Rating)
         parts = (rating.emotional_reactions, rating.interpretations, rating.explorations)
         assert all(0 <= part <= 2 for part in parts)
         assert rating.index == pytest.approx(1 + min(4, sum(parts)), abs=2e-6)
 
 
-def test_a_head_survives_writing_and_its_digest_is_checked(made: tuple[Head, dict[str, Any]], tmp_path: Path) -> None:
-    head, report = made
-    card = write_head(tmp_path, head, head_card(made_ratings(), report, seed=0))
-    assert card["digest"] == head.digest
+def test_a_rating_does_not_depend_on_the_pairs_beside_it() -> None:
+    judge = random_judge()
+    pairs = [(case.seeker, case.reply) for case in CASES] + [("Short.", "Yes."), ("Short.", "No.")]
+    together = judge.rate(pairs)
+    for pair, rating in zip(pairs, together, strict=True):
+        (alone,) = judge.rate([pair])
+        assert dataclasses.astuple(alone) == pytest.approx(dataclasses.astuple(rating), abs=1e-6)
+    assert judge.rate(pairs[::-1]) == together[::-1]
+
+
+def test_onnx_runtime_gives_what_torch_gives() -> None:
+    """The merged weights in the graph are the packaged model with the updates of the adapter."""
+    import torch
+    from transformers import BertModel
+
+    from curation.embedding.minilm import packaged_folder
+    from pipelines.evaluation.judges.pair import PairEncoder, matrices
+
+    judge = random_judge()
+    tensors = {k.removeprefix("pair.0."): v for k, v in judge.tensors.items() if k.startswith("pair.0.")}
+    encoder = PairEncoder(tensors)
+    pair = ("I lost my keys and I am alone.", "That is hard. Where did you see them last?")
+    (tokens,) = PairTokenizer(packaged_folder()).encode([pair])
+    model = BertModel.from_pretrained(str(packaged_folder()), add_pooling_layer=False).eval()
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, _ in matrices():
+            update = tensors[f"{name}.up"].astype(np.float32) @ tensors[f"{name}.down"].astype(np.float32)
+            weights[f"{name}.weight"] += torch.from_numpy(update)
+        states = model(input_ids=torch.tensor([tokens.ids])).last_hidden_state[0].double().numpy()
+    assert encoder.logits([pair])[0] == pytest.approx(encoder._heads(states, tokens.start), abs=1e-4)
+
+
+def test_a_long_pair_keeps_the_end_of_the_seeker_and_both_ends_of_the_reply() -> None:
+    from curation.embedding.minilm import packaged_folder
+
+    tokenizer = PairTokenizer(packaged_folder())
+    (tokens,) = tokenizer.encode([("begin " + "word " * 300 + "finish", "first " + "word " * 300 + "last")])
+    assert len(tokens.ids) == MAX_TOKENS
+    known = tokenizer._tokenizer
+    text = known.decode(tokens.ids)
+    assert "begin" not in text
+    assert all(word in text for word in ("finish", "first", "last"))
+    assert len(tokens.spans) == MAX_TOKENS - 1 - tokens.start
+
+
+def test_blending_calibrates_and_a_stranger_costs() -> None:
+    stack = np.zeros((3, 2, 3))
+    stack[:, :, 0], stack[:, 1, 2] = 1.0, -1.0
+    probability = blend(np.zeros((1, 3, 2)), np.ones((1, 3, 2)), stack)
+    assert probability[0, 0] == pytest.approx([0.5, 1 / (1 + np.e)])
+    assert expectation(np.array([0.3, 0.9])) == pytest.approx(0.6)
+    scale = np.array([10.0, 0.0, 0.0, 0.0])
+    sure, even, stranger = fitting(np.array([[2.0, 0.3, 1.0], [0.0, 0.3, 1.0], [-2.0, 0.3, 1.0]]), scale)
+    assert sure == even == 1
+    assert stranger < 0.001
+    odds = np.log(STRANGER_PRIOR / (1 - STRANGER_PRIOR)) / 10
+    assert fitting(np.array([[odds, 0.0, 0.0]]), scale) == pytest.approx(1.0)
+    assert fitting(np.array([[odds - 0.2, 0.0, 0.0]]), scale) == pytest.approx(2 / (1 + np.exp(2)))
+
+
+def test_changed_replies_keep_or_lose_what_they_should() -> None:
+    from random import Random
+
+    levels = dict.fromkeys(MECHANISMS, 1)
+    reply = "I'm so sorry. I understand how that feels. What happened then?"
+    changed = {harmless(reply, levels, Random(seed)) for seed in range(60)}
+    assert len(changed) > 10
+    assert all(len(text) >= len(reply) for text in changed)
+    assert not any("sorry" in harmless("Fine.", dict.fromkeys(MECHANISMS, 0), Random(n)).lower() for n in range(60))
+    found = denied(reply, levels, Random(0))
+    assert found is not None
+    text, known = found
+    assert "not sorry" in text
+    assert "don't understand" in text
+    assert "?" not in text
+    assert set(known.values()) == {0}
+    assert denied("The sky is blue.", levels, Random(0)) is None
+
+
+def test_no_text_of_the_invariance_suite_is_trained_on() -> None:
+    suite = {fold(t) for c in CASES for t in (c.seeker, c.reply, c.negated, c.wrong_emotion, c.hostile)}
+    suite |= {fold(s) for text in suite for s in (text,)} | {fold(t) for t in (APOLOGY, QUESTION, *PADDING)}
+    sentences = {
+        fold(s)
+        for c in CASES
+        for t in (c.seeker, c.reply, c.negated, c.wrong_emotion, c.hostile)
+        for s in re.split(r"(?<=[.?!]) ", t)
+    }
+    used = {fold(t) for c in WRITTEN for t in (c.seeker, c.reply, c.wrong, c.hostile)}
+    used |= {fold(s) for c in WRITTEN for t in (c.reply, c.wrong, c.hostile) for s in re.split(r"(?<=[.?!]) ", t)}
+    used |= {fold(t) for t in (*EMPTY_QUESTIONS, *APOLOGIES, *FILLERS)}
+    assert not used & (suite | sentences)
+
+
+def test_strangers_are_never_the_own_seeker() -> None:
+    for count in (2, 3, 90):
+        found = strangers(count, 3)
+        assert sorted(found.tolist()) == list(range(count))
+        assert (found != np.arange(count)).all()
+
+
+def test_a_reply_to_another_seeker_fits_worse() -> None:
+    seekers = sentence_vectors([case.seeker for case in CASES])
+    replies = [case.reply for case in CASES]
+    vectors = sentence_vectors(replies)
+    mean = seekers.mean(axis=0).astype(np.float32)
+    own = fit_features(seekers, vectors, replies, mean)
+    other = fit_features(np.roll(seekers, 1, axis=0), vectors, replies, mean)
+    assert (own[:, 0] > other[:, 0]).all()
+    assert (own[:, 1:] == other[:, 1:]).all()
+
+
+def test_a_judge_survives_writing_and_damage_is_found(tmp_path: Path) -> None:
+    judge = random_judge()
+    report: dict[str, Any] = {"fit": {}}
+    card = write_judge(tmp_path, judge, judge_card(made_ratings(), report, seed=0))
+    assert card["digest"] == judge.digest
     assert load_card(tmp_path) == card
     pairs = [(case.seeker, case.reply) for case in CASES]
-    assert load_head(tmp_path).rate(pairs) == head.rate(pairs)
-    data = bytearray((tmp_path / "head.safetensors").read_bytes())
+    assert load_judge(tmp_path).rate(pairs) == judge.rate(pairs)
+    path = tmp_path / "head.safetensors"
+    data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    (tmp_path / "head.safetensors").write_bytes(data)
+    path.write_bytes(data)
     with pytest.raises(HeartwoodError, match="sha256"):
-        load_head(tmp_path)
-    (tmp_path / "head.safetensors").unlink()
+        load_judge(tmp_path)
+    path.unlink()
     with pytest.raises(HeartwoodError, match=r"head\.safetensors: no such file"):
-        load_head(tmp_path)
+        load_judge(tmp_path)
+    for spoilt, message in (
+        ({**judge.tensors, "stack": judge.tensors["stack"][:1]}, "stack should be float32 of shape"),
+        ({**judge.tensors, "fit_scale": np.array([np.nan, 0], dtype=np.float32)}, "fit_scale holds a number that"),
+    ):
+        write_judge(tmp_path, EpitomeJudge(spoilt), card)
+        with pytest.raises(HeartwoodError, match=message):
+            load_judge(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("card", "message"), [("{", "not JSON"), ("{}", "no digest"), ('{"digest": "0", "features": "x"}', "features 'x'")]
+    ("card", "message"),
+    [
+        ("{", "not JSON"),
+        ("{}", "no digest"),
+        ('{"digest": "0", "judge": "x"}', "made for judge 'x'"),
+        (f'{{"digest": "0", "judge": "{JUDGE}", "features": "x"}}', "features 'x'"),
+    ],
 )
 def test_a_wrong_card_is_refused(tmp_path: Path, card: str, message: str) -> None:
     (tmp_path / "card.json").write_text(card, encoding="utf-8")
@@ -244,11 +432,7 @@ def test_a_wrong_card_is_refused(tmp_path: Path, card: str, message: str) -> Non
 
 def test_too_few_ratings_are_refused() -> None:
     with pytest.raises(HeartwoodError, match="too few"):
-        fit(made_ratings(20), seed=0)
-    flat = made_ratings()
-    pairs = tuple(dataclasses.replace(p, levels={**p.levels, "interpretations": (0,)}) for p in flat.pairs)
-    with pytest.raises(HeartwoodError, match="interpretations: in one fold"):
-        fit(dataclasses.replace(flat, pairs=pairs), seed=0)
+        fit_judge(made_ratings(20), 0, QUICK)
 
 
 class Oracle:
@@ -288,25 +472,29 @@ def test_a_judge_that_skips_a_case_fails_the_suite() -> None:
         run_invariance(Skipping())
 
 
-def test_the_shipped_head_is_small_intact_and_as_its_card_says(shipped: Path) -> None:
-    head, card = load_head(shipped), load_card(shipped)
-    assert (shipped / "head.safetensors").stat().st_size < 2_000_000
-    assert card["judge"] == JUDGE
-    assert head.digest == card["digest"]
+def test_the_shipped_judge_is_small_intact_and_as_its_card_says(shipped: Path) -> None:
+    judge, card = load_judge(shipped), load_card(shipped)
+    assert (shipped / "head.safetensors").stat().st_size < 8_000_000
+    assert judge.digest == card["digest"]
     assert sorted(card["data"]["sha256"]) == sorted(FILES.values())
-    for mechanism in MECHANISMS:
+    assert card["tolerance"] == TOLERANCE
+    readme = (shipped / "README.md").read_text("utf-8")
+    for k, mechanism in enumerate(MECHANISMS):
         numbers = card["agreement"][mechanism]
         assert numbers["qwk_low"] < numbers["qwk"] < numbers["qwk_high"]
-        assert numbers["qwk"] > numbers["majority_qwk"] + 0.4
         assert numbers["human_ceiling"] == HUMAN_CEILING[mechanism]
-    readme = (shipped / "README.md").read_text("utf-8")
-    for mechanism in (*MECHANISMS, "index"):
-        numbers = card["agreement"][mechanism]
+        gain = numbers["gain_over_floor"]
+        assert gain["value"] == pytest.approx(numbers["qwk"] - numbers["lexical_floor"]["value"], abs=2e-6)
+        assert gain["low"] > 0
+        assert (numbers["head"] == LEXICAL) == bool((judge.tensors["stack"][k, :, 1] == 0).all())
+        assert f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})" in readme
+    for name in (*MECHANISMS, "index"):
+        numbers = card["agreement"][name]
         assert f"{numbers['qwk']:.3f} ({numbers['qwk_low']:.3f} to {numbers['qwk_high']:.3f})" in readme
 
 
-def test_the_shipped_card_tells_how_the_head_does_in_the_suite(shipped: Path) -> None:
-    found, card = run_invariance(load_head(shipped)), load_card(shipped)["invariance"]
+def test_the_shipped_card_tells_how_the_judge_does_in_the_suite(shipped: Path) -> None:
+    found, card = run_invariance(load_judge(shipped)), load_card(shipped)["invariance"]
     assert (found.label, list(found.failed)) == (card["label"], card["failed"])
     assert found.rates == card["pass_rate"]
     readme = (shipped / "README.md").read_text("utf-8")
@@ -316,15 +504,15 @@ def test_the_shipped_card_tells_how_the_head_does_in_the_suite(shipped: Path) ->
         assert (check.name in found.failed) == (found.rates[check.name] < REQUIRED_RATE)
 
 
-def test_rating_is_fast_and_needs_numpy_only(shipped: Path) -> None:
-    head = load_head(shipped)
+def test_rating_is_fast_and_needs_no_torch(shipped: Path) -> None:
+    judge = load_judge(shipped)
     start = time.process_time()
-    head.rate([(f"{case.seeker} {i}", f"{case.reply} {i}") for case in CASES for i in range(50)])
-    assert time.process_time() - start < 10
+    judge.rate([(f"{case.seeker} {i}", f"{case.reply} {i}") for case in CASES for i in range(10)])
+    assert time.process_time() - start < 30
     code = (
-        "import sys; from pipelines.evaluation.judges.epitome import load_head; "
-        f"load_head({str(shipped)!r}).rate([('I am sad.', 'I hear you.')]); "
-        "print([m for m in ('sklearn', 'scipy', 'torch', 'pandas') if m in sys.modules])"
+        "import sys; from pipelines.evaluation.judges.epitome import load_judge; "
+        f"load_judge({str(shipped)!r}).rate([('I am sad.', 'I hear you.')]); "
+        "print([m for m in ('sklearn', 'scipy', 'torch', 'transformers', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=shipped.parents[1]
@@ -333,7 +521,7 @@ def test_rating_is_fast_and_needs_numpy_only(shipped: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_the_shipped_head_holds_no_text_of_its_data(shipped: Path, real_data: Path) -> None:
+def test_the_shipped_judge_holds_no_text_of_its_data(shipped: Path, real_data: Path) -> None:
     ratings = read_ratings(real_data / "epitome")
     assert load_card(shipped)["data"]["sha256"] == dict(ratings.sha256)
     stored = b"".join(path.read_bytes() for path in sorted(shipped.iterdir()))
@@ -345,11 +533,17 @@ def test_the_shipped_head_holds_no_text_of_its_data(shipped: Path, real_data: Pa
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_the_shipped_head_can_be_made_again(shipped: Path, real_data: Path) -> None:
-    card = load_card(shipped)
-    head, report = fit_with_agreement(read_ratings(real_data / "epitome"), card["folds"]["seed"])
-    kept = load_head(shipped)
-    for name, tensor in head.tensors().items():
-        assert tensor == pytest.approx(kept.tensors()[name], abs=2e-3)
+def test_the_shipped_judge_rates_its_own_ratings_at_least_as_well_as_held_out_ones(
+    shipped: Path, real_data: Path
+) -> None:
+    """In sample, so only a sanity bound: too low means damage, too high would mean memory of the ratings."""
+    judge, card = load_judge(shipped), load_card(shipped)
+    pairs = read_ratings(real_data / "epitome").pairs
+    rated = judge.rate([(pair.seeker, pair.response) for pair in pairs])
     for mechanism in MECHANISMS:
-        assert report[mechanism]["qwk"] == pytest.approx(card["agreement"][mechanism]["qwk"], abs=0.005)
+        human = np.array([y for pair in pairs for y in pair.levels[mechanism]])
+        expected = np.array(
+            [getattr(r, mechanism) for pair, r in zip(pairs, rated, strict=True) for _ in pair.levels[mechanism]]
+        )
+        kappa = quadratic_weighted_kappa(confusion(human, rounded(expected)))
+        assert card["agreement"][mechanism]["qwk"] - 0.02 < kappa < 0.98

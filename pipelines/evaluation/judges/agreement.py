@@ -28,10 +28,6 @@ HUMAN_CEILING: Mapping[str, Mapping[str, float]] = {
 }
 """Kappa of people with people, 95 % interval: the 60 pairs of the full Reddit part that were rated twice."""
 
-LEXICAL_FLOOR: Mapping[str, float] = {"emotional_reactions": 0.604, "interpretations": 0.636, "explorations": 0.722}
-"""Kappa that any judge must beat: TF-IDF and five surface features, one-against-rest logistic regression, all of the
-Reddit part in five grouped folds."""
-
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 
@@ -149,6 +145,28 @@ def kappa_interval(human: _Ints, judge: _Ints, group: _Ints, seed: int, size: in
         kappas.append(quadratic_weighted_kappa((times @ cells).reshape(size, size)))
     low, high = np.nanpercentile(kappas, [2.5, 97.5])
     return float(low), float(high)
+
+
+def kappa_gain(
+    human: _Ints, judge: _Ints, other: _Ints, group: _Ints, seed: int, size: int = LEVEL_COUNT
+) -> tuple[float, float, float]:
+    """How much higher the kappa of ``judge`` is than that of ``other``, with its 95 % percentile interval.
+
+    Both are redrawn together, by whole groups (paired bootstrap).
+    """
+    count = int(group.max()) + 1
+    cells = np.zeros((2, count, size * size))
+    for which, answers in enumerate((judge, other)):
+        np.add.at(cells[which], (group, human * size + answers), 1)
+    generator = np.random.default_rng(seed)
+    gains = []
+    for _ in range(DRAWS):
+        times = np.bincount(generator.integers(0, count, count), minlength=count)
+        first, second = _kappas((times @ cells).reshape(2, size, size))
+        gains.append(first - second)
+    low, high = np.nanpercentile(gains, [2.5, 97.5])
+    first, second = _kappas(cells.sum(axis=1).reshape(2, size, size))
+    return float(first - second), float(low), float(high)
 
 
 def _kappas(counts: _Floats) -> _Floats:

@@ -42,9 +42,9 @@ def load_judge(folder: Path) -> Judge:
         from pipelines.evaluation.judges.endpoint import load_endpoint_judge
 
         return load_endpoint_judge(card)
-    from pipelines.evaluation.judges.epitome import load_head
+    from pipelines.evaluation.judges import epitome
 
-    return load_head(folder)
+    return epitome.load_judge(folder)
 
 
 def refuse_self(card: Mapping[str, Any], base: Mapping[str, Any]) -> None:
