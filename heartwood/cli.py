@@ -38,7 +38,7 @@ STORY: dict[str, tuple[str, ...]] = {
     "Compare": ("compare", "diff", "models", "power"),
     "Try many mixtures": ("mixtures", "confirm"),
     "The same rules on your own files": ("dedup", "leaks"),
-    "Train and release": ("preview", "merge", "export"),
+    "Release": ("merge", "export"),
 }
 
 

@@ -31,7 +31,7 @@ def rescore(
 ) -> None:
     """Score recorded runs again from the answers they hold, and parse their raw text again.
 
-    Exit code 0: every final agrees to two decimals. 1: one differs, or a file cannot be used. What a score is worth,
+    Exit code 0: every final agrees to two decimals. 1: one differs, or a file cannot be used. 2: usage. What a score is worth,
     and how the recorded ones were made, stands in docs/evaluation.md.
     """
     from pipelines.evaluation.eqbench.questions import read_questions

@@ -78,9 +78,8 @@ def test_every_model_is_the_base_or_a_checkpoint_and_is_compared() -> None:
         assert [f"reports/eq/{n}.json" for n in names] == [
             d for d in body(stage)["deps"] if d.startswith("reports/eq/")
         ]
-    assert [f"reports/training/{n}.json" for n in PARAMS["checkpoints"]] == [
-        d for d in body("plots")["deps"] if d.startswith("reports/training/")
-    ]
+    curves = [f"reports/training/{n}{kind}.json" for n in PARAMS["checkpoints"] for kind in ("", ".dev")]
+    assert curves == [d for d in body("plots")["deps"] if d.startswith("reports/training/")]
 
 
 def test_no_stage_depends_on_the_parent_of_another_stages_outs() -> None:
