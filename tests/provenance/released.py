@@ -10,51 +10,51 @@ from tests.project import Project
 DVC_YAML = """
 stages:
   raw:
-    cmd: python work.py raw
-    deps: [work.py]
+    cmd: python dvc_stages/work.py raw
+    deps: [dvc_stages/work.py]
     params: [raw, sources]
     outs: [data/raw]
   mix:
-    cmd: python work.py mix
-    deps: [work.py, data/raw]
+    cmd: python dvc_stages/work.py mix
+    deps: [dvc_stages/work.py, data/raw]
     params: [mix]
     outs:
     - data/mixture/train.jsonl
     - reports/mixture.json: {cache: false}
   dev:
-    cmd: python work.py dev
-    deps: [work.py, data/raw]
+    cmd: python dvc_stages/work.py dev
+    deps: [dvc_stages/work.py, data/raw]
     outs: [data/dev.jsonl, data/prompts.jsonl]
   base:
-    cmd: python work.py base
-    deps: [work.py]
+    cmd: python dvc_stages/work.py base
+    deps: [dvc_stages/work.py]
     params: [base]
     outs: [models/base.json]
   sft:
     foreach: ${checkpoints}
     do:
-      cmd: python work.py sft@${key}
-      deps: [work.py, data/mixture/train.jsonl, '${item.parent}']
+      cmd: python dvc_stages/work.py sft@${key}
+      deps: [dvc_stages/work.py, data/mixture/train.jsonl, '${item.parent}']
       params: ['checkpoints.${key}']
       outs: ['models/${key}']
   judge:
-    cmd: python work.py judge
-    deps: [work.py]
+    cmd: python dvc_stages/work.py judge
+    deps: [dvc_stages/work.py]
     outs:
     - models/judge
     - reports/judge.json: {cache: false}
   respond:
     foreach: ${models}
     do:
-      cmd: python work.py respond@${key}
-      deps: [work.py, data/prompts.jsonl, '${item}']
+      cmd: python dvc_stages/work.py respond@${key}
+      deps: [dvc_stages/work.py, data/prompts.jsonl, '${item}']
       outs: ['data/responses/${key}.jsonl', 'data/responses/${key}.lineage.json']
   score:
     foreach: ${models}
     do:
-      cmd: python work.py score@${key}
+      cmd: python dvc_stages/work.py score@${key}
       deps:
-      - work.py
+      - dvc_stages/work.py
       - data/prompts.jsonl
       - data/dev.jsonl
       - data/responses/${key}.jsonl
@@ -67,9 +67,13 @@ stages:
       metrics:
       - reports/eq/${key}.json: {cache: false}
   compare:
-    cmd: python work.py compare
-    deps: [work.py, reports/eq/base.ratings.jsonl, reports/eq/sft-100.ratings.jsonl, reports/eq/sft-150.ratings.jsonl]
-    params: [compare]
+    cmd: python dvc_stages/work.py compare
+    deps:
+    - dvc_stages/work.py
+    - reports/eq/base.ratings.jsonl
+    - reports/eq/sft-100.ratings.jsonl
+    - reports/eq/sft-150.ratings.jsonl
+    params: [compare, models]
     outs:
     - reports/comparison.json: {cache: false}
 """
@@ -248,7 +252,7 @@ def build(folder: Path) -> Project:
     made.dvc("init", "-q")
     made.write("dvc.yaml", DVC_YAML)
     made.write("params.yaml", PARAMS)
-    made.write("work.py", WORK)
+    made.write("dvc_stages/work.py", WORK)
     made.write(".gitignore", "__pycache__/\n/out/\n")
     made.commit("code")
     made.dvc("repro", "-q")
