@@ -89,12 +89,14 @@ from ruamel.yaml import YAML
 
 from curation.examples import content_digest
 from curation.jsonl import read_jsonl, write_jsonl
+from curation.records import digest as digest_of
 from pipelines.provenance.hashing import hash_path
 from pipelines.provenance.lineage import input_md5, read_json, write_json
 
 name, _, key = sys.argv[1].partition("@")
 params = YAML(typ="safe", pure=True).load(Path("params.yaml").read_text())
 mixture = Path("data/mixture/train.jsonl")
+code = digest_of({"dvc_stages/work.py": hash_path(Path("dvc_stages/work.py")).sha256})
 
 
 def example(source, number, split):
@@ -135,7 +137,7 @@ def base():
 
 def sft():
     parent = Path(params["checkpoints"][key]["parent"])
-    lineage = {"stage": f"sft@{key}", "inputs": evidence(mixture.as_posix(), parent.as_posix()), "params": {}}
+    lineage = {"stage": f"sft@{key}", "code": code, "inputs": evidence(mixture.as_posix(), parent.as_posix()), "params": {}}
     first = 0
     if parent.is_dir():
         lineage["parent"] = {"path": parent.as_posix(), "lineage": read_json(parent / "lineage.json")}
@@ -169,7 +171,7 @@ def respond():
     text = "I hear how hard that is for you" if key == "base" else f"That must be hard, {key}"
     write_jsonl([{"prompt_id": p["id"], "text": f"{text} {n}.", "finished": True} for n, p in enumerate(prompts)],
                 Path(f"data/responses/{key}.jsonl"))
-    lineage = {"stage": f"respond@{key}", "inputs": evidence("data/prompts.jsonl", model_path().as_posix())}
+    lineage = {"stage": f"respond@{key}", "code": code, "inputs": evidence("data/prompts.jsonl", model_path().as_posix())}
     if model_path().is_dir():
         lineage["parent"] = {"path": model_path().as_posix(), "lineage": read_json(model_path() / "lineage.json")}
     write_json(Path(f"data/responses/{key}.lineage.json"), lineage)
@@ -200,7 +202,7 @@ def score():
         "adapter": hash_path(model_path()).md5 if trained else "none",
         "dev": hash_path(Path("data/dev.jsonl")).md5, "prompts": hash_path(Path("data/prompts.jsonl")).md5}
     write_json(Path(f"reports/eq/{key}.json"), summary)
-    write_json(Path(f"reports/eq/{key}.detail.json"), {"inputs": evidence(*names), **result.breakdown})
+    write_json(Path(f"reports/eq/{key}.detail.json"), {"inputs": evidence(*names), "code": code, **result.breakdown})
     write_jsonl(result.rows, Path(f"reports/eq/{key}.ratings.jsonl"))
 
 
