@@ -10,51 +10,51 @@ from tests.project import Project
 DVC_YAML = """
 stages:
   raw:
-    cmd: python work.py raw
-    deps: [work.py]
+    cmd: python dvc_stages/work.py raw
+    deps: [dvc_stages/work.py]
     params: [raw, sources]
     outs: [data/raw]
   mix:
-    cmd: python work.py mix
-    deps: [work.py, data/raw]
+    cmd: python dvc_stages/work.py mix
+    deps: [dvc_stages/work.py, data/raw]
     params: [mix]
     outs:
     - data/mixture/train.jsonl
     - reports/mixture.json: {cache: false}
   dev:
-    cmd: python work.py dev
-    deps: [work.py, data/raw]
+    cmd: python dvc_stages/work.py dev
+    deps: [dvc_stages/work.py, data/raw]
     outs: [data/dev.jsonl, data/prompts.jsonl]
   base:
-    cmd: python work.py base
-    deps: [work.py]
+    cmd: python dvc_stages/work.py base
+    deps: [dvc_stages/work.py]
     params: [base]
     outs: [models/base.json]
   sft:
     foreach: ${checkpoints}
     do:
-      cmd: python work.py sft@${key}
-      deps: [work.py, data/mixture/train.jsonl, '${item.parent}']
+      cmd: python dvc_stages/work.py sft@${key}
+      deps: [dvc_stages/work.py, data/mixture/train.jsonl, '${item.parent}']
       params: ['checkpoints.${key}']
       outs: ['models/${key}']
   judge:
-    cmd: python work.py judge
-    deps: [work.py]
+    cmd: python dvc_stages/work.py judge
+    deps: [dvc_stages/work.py]
     outs:
     - models/judge
     - reports/judge.json: {cache: false}
   respond:
     foreach: ${models}
     do:
-      cmd: python work.py respond@${key}
-      deps: [work.py, data/prompts.jsonl, '${item}']
+      cmd: python dvc_stages/work.py respond@${key}
+      deps: [dvc_stages/work.py, data/prompts.jsonl, '${item}']
       outs: ['data/responses/${key}.jsonl', 'data/responses/${key}.lineage.json']
   score:
     foreach: ${models}
     do:
-      cmd: python work.py score@${key}
+      cmd: python dvc_stages/work.py score@${key}
       deps:
-      - work.py
+      - dvc_stages/work.py
       - data/prompts.jsonl
       - data/dev.jsonl
       - data/responses/${key}.jsonl
@@ -67,9 +67,13 @@ stages:
       metrics:
       - reports/eq/${key}.json: {cache: false}
   compare:
-    cmd: python work.py compare
-    deps: [work.py, reports/eq/base.ratings.jsonl, reports/eq/sft-100.ratings.jsonl, reports/eq/sft-150.ratings.jsonl]
-    params: [compare]
+    cmd: python dvc_stages/work.py compare
+    deps:
+    - dvc_stages/work.py
+    - reports/eq/base.ratings.jsonl
+    - reports/eq/sft-100.ratings.jsonl
+    - reports/eq/sft-150.ratings.jsonl
+    params: [compare, models]
     outs:
     - reports/comparison.json: {cache: false}
 """
@@ -85,12 +89,14 @@ from ruamel.yaml import YAML
 
 from curation.examples import content_digest
 from curation.jsonl import read_jsonl, write_jsonl
+from curation.records import digest as digest_of
 from pipelines.provenance.hashing import hash_path
 from pipelines.provenance.lineage import input_md5, read_json, write_json
 
 name, _, key = sys.argv[1].partition("@")
 params = YAML(typ="safe", pure=True).load(Path("params.yaml").read_text())
 mixture = Path("data/mixture/train.jsonl")
+code = digest_of({"dvc_stages/work.py": hash_path(Path("dvc_stages/work.py")).sha256})
 
 
 def example(source, number, split):
@@ -131,7 +137,7 @@ def base():
 
 def sft():
     parent = Path(params["checkpoints"][key]["parent"])
-    lineage = {"stage": f"sft@{key}", "inputs": evidence(mixture.as_posix(), parent.as_posix()), "params": {}}
+    lineage = {"stage": f"sft@{key}", "code": code, "inputs": evidence(mixture.as_posix(), parent.as_posix()), "params": {}}
     first = 0
     if parent.is_dir():
         lineage["parent"] = {"path": parent.as_posix(), "lineage": read_json(parent / "lineage.json")}
@@ -165,7 +171,7 @@ def respond():
     text = "I hear how hard that is for you" if key == "base" else f"That must be hard, {key}"
     write_jsonl([{"prompt_id": p["id"], "text": f"{text} {n}.", "finished": True} for n, p in enumerate(prompts)],
                 Path(f"data/responses/{key}.jsonl"))
-    lineage = {"stage": f"respond@{key}", "inputs": evidence("data/prompts.jsonl", model_path().as_posix())}
+    lineage = {"stage": f"respond@{key}", "code": code, "inputs": evidence("data/prompts.jsonl", model_path().as_posix())}
     if model_path().is_dir():
         lineage["parent"] = {"path": model_path().as_posix(), "lineage": read_json(model_path() / "lineage.json")}
     write_json(Path(f"data/responses/{key}.lineage.json"), lineage)
@@ -196,7 +202,7 @@ def score():
         "adapter": hash_path(model_path()).md5 if trained else "none",
         "dev": hash_path(Path("data/dev.jsonl")).md5, "prompts": hash_path(Path("data/prompts.jsonl")).md5}
     write_json(Path(f"reports/eq/{key}.json"), summary)
-    write_json(Path(f"reports/eq/{key}.detail.json"), {"inputs": evidence(*names), **result.breakdown})
+    write_json(Path(f"reports/eq/{key}.detail.json"), {"inputs": evidence(*names), "code": code, **result.breakdown})
     write_jsonl(result.rows, Path(f"reports/eq/{key}.ratings.jsonl"))
 
 
@@ -248,7 +254,7 @@ def build(folder: Path) -> Project:
     made.dvc("init", "-q")
     made.write("dvc.yaml", DVC_YAML)
     made.write("params.yaml", PARAMS)
-    made.write("work.py", WORK)
+    made.write("dvc_stages/work.py", WORK)
     made.write(".gitignore", "__pycache__/\n/out/\n")
     made.commit("code")
     made.dvc("repro", "-q")
