@@ -88,7 +88,7 @@ def run(
 
     A small model often fails to answer in the form asked for. Believe a score only if the run has not failed (at
     least 83.33 % of the answers parsed) and lies clearly above the constant baseline, which answers 3 every time.
-    Exit code 0, also for a failed run, which it says; 1: the run could not be made.
+    Exit code 0: run and scored; a run that failed by the rule says so. 1: the run could not be made. 2: usage.
     """
     from pipelines.evaluation.eqbench.questions import read_questions
     from pipelines.evaluation.eqbench.run import EqbenchSettings, run_eqbench
