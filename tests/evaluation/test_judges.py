@@ -258,7 +258,7 @@ def test_a_fitted_judge_learns_and_repeats(made: tuple[EpitomeJudge, dict[str, A
         numbers = report[mechanism]
         assert numbers["head"] in (LEXICAL, BLEND)
         assert numbers["human_ceiling"] == HUMAN_CEILING[mechanism]
-        assert numbers["lexical_floor"]["low"] < numbers["lexical_floor"]["value"] < numbers["lexical_floor"]["high"]
+        assert numbers["lexical_floor"]["low"] <= numbers["lexical_floor"]["value"] <= numbers["lexical_floor"]["high"]
         pair_weight = judge.tensors["stack"][MECHANISMS.index(mechanism), :, 1]
         assert (numbers["head"] == LEXICAL) == bool((pair_weight == 0).all())
     weak, strong = judge.rate([("A long day.", "Fine. The end."), ("A long day.", f"{REACTIONS[2]} {QUESTIONS[2]}")])
@@ -408,7 +408,7 @@ def test_a_judge_survives_writing_and_damage_is_found(tmp_path: Path) -> None:
         load_judge(tmp_path)
     for spoilt, message in (
         ({**judge.tensors, "stack": judge.tensors["stack"][:1]}, "stack should be float32 of shape"),
-        ({**judge.tensors, "fit_scale": np.array([np.nan, 0], dtype=np.float32)}, "fit_scale holds a number that"),
+        ({**judge.tensors, "fit_scale": np.full(4, np.nan, dtype=np.float32)}, "fit_scale holds a number that"),
     ):
         write_judge(tmp_path, EpitomeJudge(spoilt), card)
         with pytest.raises(HeartwoodError, match=message):

@@ -52,7 +52,7 @@ class Recipe:
     warmup: float = 0.1
     weight_decay: float = 0.01
     dropout: float = 0.2
-    alpha: float = 16.0
+    alpha: int = 16
     rationale_weight: float = 0.5
     fit_weight: float = 0.3
     shares: Shares = SHARES
@@ -195,6 +195,7 @@ def _module() -> Any:
 
         def lower(self, tokens: Sequence[TokenPair], device: str, enabled: bool) -> list[Any]:
             """States of each row (tokens, width) after the frozen layers, in fp16."""
+            base: Any = self.bert.get_base_model()
             order = sorted(range(len(tokens)), key=lambda i: len(tokens[i].ids))
             found: list[Any] = [None] * len(tokens)
             for start in range(0, len(order), self.recipe.batch):
@@ -204,15 +205,16 @@ def _module() -> Any:
                 for row, i in enumerate(chosen):
                     ids[row, : len(tokens[i].ids)], mask[row, : len(tokens[i].ids)] = tokens[i].ids, 1
                 with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=enabled):
-                    hidden = self.bert.get_base_model().embeddings(input_ids=torch.from_numpy(ids).to(device))
+                    hidden = base.embeddings(input_ids=torch.from_numpy(ids).to(device))
                     hidden = self.layers(hidden, torch.from_numpy(mask).to(device), 0, FROZEN)
                 for row, i in enumerate(chosen):
                     found[i] = hidden[row, : len(tokens[i].ids)].half().cpu()
             return found
 
         def layers(self, hidden: Any, mask: Any, first: int, last: int) -> Any:
+            base: Any = self.bert.get_base_model()
             outside = (1 - mask)[:, None, None, :] * -1e9
-            for layer in self.bert.get_base_model().encoder.layer[first:last]:
+            for layer in base.encoder.layer[first:last]:
                 hidden = layer(hidden, outside)
             return hidden
 
