@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.embedding.graph import LAYERS, WIDTH, build_graph
-from curation.embedding.minilm import batches_of_one_length, packaged_folder, usable_cores
+from curation.embedding.minilm import BATCH_TOKENS, batches_of_one_length, packaged_folder, usable_cores
 from pipelines.evaluation.ratings import MECHANISMS
 
 MAX_TOKENS = 112
@@ -138,7 +138,7 @@ class PairEncoder:
                 levels[row] = self._heads(states, tokens[row].start)
 
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
-            for _ in pool.map(run, batches_of_one_length([len(pair.ids) for pair in tokens])):
+            for _ in pool.map(run, batches_of_one_length([len(pair.ids) for pair in tokens], BATCH_TOKENS)):
                 pass
         return levels
 
