@@ -58,7 +58,7 @@ def say_agreement(judge: dict[str, Any]) -> list[str]:
             beside.append(f"people with each other {ceiling['qwk']:.2f}")
         if floor := part.get("lexical_floor"):
             # Cards of fitted heads give it with its interval.
-            beside.append(f"lexical floor {floor['qwk'] if isinstance(floor, dict) else floor:.2f}")
+            beside.append(f"lexical floor {floor['value'] if isinstance(floor, dict) else floor:.2f}")
         lines.append(
             f"{short} {part['qwk']:.2f}, 95 % {part['qwk_low']:.2f} to {part['qwk_high']:.2f}"
             f"{' (' + ', '.join(beside) + ')' if beside else ''}"

@@ -5,7 +5,7 @@ from pipelines.reporting.scores import say_agreement
 PART = {"qwk": 0.651, "qwk_low": 0.61, "qwk_high": 0.68, "human_ceiling": {"qwk": 0.74, "low": 0.5, "high": 0.9}}
 
 
-@pytest.mark.parametrize("floor", [0.604, {"qwk": 0.604, "low": 0.5, "high": 0.7}])
+@pytest.mark.parametrize("floor", [0.604, {"value": 0.604, "low": 0.5, "high": 0.7}])
 def test_agreement_stands_beside_ceiling_and_floor(floor: object) -> None:
     judge = {
         "agreement": {"emotional_reactions": {**PART, "lexical_floor": floor}, "interpretations": PART},

@@ -18,7 +18,7 @@ from pipelines.sft.model import TINYLLAMA_PARAMETERS
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
 COMMANDS = [
-    shlex.split(text.replace("\\\n", " ")) for text in re.findall(r"^    (dvc exp run \\\n(?:.*\\\n)*.*)$", PAGE, re.M)
+    shlex.split(text.replace("\\\n", " ")) for text in re.findall(r"^(dvc exp run \\\n(?:.*\\\n)*.*)$", PAGE, re.M)
 ]
 
 

@@ -332,8 +332,8 @@ def judge_card(ratings: Ratings, report: Mapping[str, Any], seed: int, recipe: R
             "A pair is cut at 112 tokens; the lexical heads see all of the reply.",
             "The kinds of changed replies it was trained with were chosen knowing the checks of the invariance suite;"
             " the suite's cases are not among them.",
-            "Features, recipe and prior were chosen by looking at parts of these folds, so the agreement is somewhat"
-            " optimistic.",
+            "Features, recipe and the stranger's prior were chosen by looking at out-of-fold agreement on these folds, so it"
+            " is somewhat optimistic. The shipped judge averages two encoders; agreement is that of single ones.",
             "It says nothing about safety, truth or clinical quality.",
         ],
     }
