@@ -23,6 +23,7 @@ PLAIN = {
     "lint-imports",
     "mkdocs",
     "mypy",
+    "openssl",
     "ruff",
     "cat",
     "cd",
@@ -139,7 +140,10 @@ def _params_fault(overrides: list[str], root: Path) -> str | None:
 
     from pipelines.settings.schema import json_schema
 
-    values = {key: v.split(",") for key, _, v in (override.partition("=") for override in overrides)}
+    values = {
+        key: [v] if v.startswith("[") else v.split(",")
+        for key, _, v in (override.partition("=") for override in overrides)
+    }
     first = {key: options[0] for key, options in values.items()}
     for asked in ({**first, key: option} for key, options in values.items() for option in options):
         with tempfile.TemporaryDirectory() as folder:

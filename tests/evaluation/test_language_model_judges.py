@@ -554,7 +554,9 @@ def test_the_stages_judge_and_score_run_on_an_endpoint(
     write_jsonl(PROMPTS[:1], Path("data/dev.jsonl"))
     replies = [{"prompt_id": f"p{n}", "text": text, "finished": True} for n, text in enumerate(REPLIES)]
     write_jsonl(replies, Path("data/responses/base.jsonl"))
-    write_json(Path("data/responses/base.lineage.json"), {"stage": "respond@base", "inputs": {}})
+    write_json(
+        Path("data/responses/base.lineage.json"), {"stage": "respond@base", "inputs": {}, "differs_from_lock": {}}
+    )
     files = {name: hash_path(Path(name)) for name in ("data/dev.jsonl", "data/prompts.jsonl")}
     score_stage = importlib.import_module("dvc_stages.score")
     score_stage.main(Run(Definition("score@base", (), (), ()), Inputs(files, {})))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.embedding.graph import WIDTH
-from curation.embedding.minilm import MiniLM
+from curation.embedding.minilm import MiniLM, OnnxModel
 from pipelines.evaluation.judges.pair import plain
 
 FIT_FEATURES = ("cosine", "cosine_with_mean_seeker", "log_words")
@@ -30,7 +30,8 @@ def sentence_vectors(texts: Sequence[str]) -> _Floats:
 
 @cache
 def _encoder() -> MiniLM:
-    return MiniLM()
+    # On every CPU the same path: a judge must not rate differently where AMX is at hand.
+    return MiniLM(model=OnnxModel())
 
 
 def fit_features(
