@@ -21,7 +21,7 @@ REPLIES = (
     "That must have hurt you. Do you want to talk?",
     "I felt the same about a {topic} once.",
 )
-REPLACED = ("embed", "dedup", "leakage", "validate", "check")
+REPLACED = ("embed", "dedup", "leakage", "validate", "check", "plots")
 
 CURATE = '''"""Train as it was split, in the place of dedup, leakage and validate."""
 
@@ -82,7 +82,7 @@ def corpora() -> dict[str, str]:
 
 
 def definition() -> dict[str, Any]:
-    """The project's ``dvc.yaml`` with two small stages for those that need the sentence encoder."""
+    """The project's ``dvc.yaml`` with two small stages for those that need the sentence encoder, and without pictures."""
     stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
     common = [d for d in stages["dev"]["deps"] if d.startswith(("curation/", "pipelines/", "requirements/"))]
     own = {
