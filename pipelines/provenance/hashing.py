@@ -6,11 +6,14 @@ DVC's hash of a file is the md5 of its bytes; of a folder, the md5 of the JSON l
 
 import hashlib
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 IGNORED_FOLDERS = {"__pycache__"}
 _CHUNK = 1 << 20
+_LARGE = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,22 @@ class Digest:
 
 
 def hash_file(path: Path) -> Digest:
-    """Both digests of one file, in one pass."""
+    """Both digests of one file, in one pass; those of a large file side by side."""
     md5, sha = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            md5.update(chunk)
-            sha.update(chunk)
+    with path.open("rb", buffering=0) as handle:
+        if os.fstat(handle.fileno()).st_size < _LARGE:
+            while chunk := handle.read(_CHUNK):
+                md5.update(chunk)
+                sha.update(chunk)
+        else:
+            with ThreadPoolExecutor(1) as beside:
+                # hashlib lets other threads run meanwhile; waiting for the last chunk keeps two in memory at most.
+                last = beside.submit(sha.update, b"")
+                while chunk := handle.read(_CHUNK):
+                    last.result()
+                    last = beside.submit(sha.update, chunk)
+                    md5.update(chunk)
+                last.result()
     return Digest(md5.hexdigest(), sha.hexdigest())
 
 

@@ -16,7 +16,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
+
+from ruamel.yaml import YAML
 
 from curation.errors import HeartwoodError
 from curation.records import digest
@@ -57,15 +60,32 @@ class Inputs:
 
 
 def load_definition(name: str, root: Path) -> Definition:
-    """A stage's definition, resolved by DVC itself."""
-    from dvc.dependency.param import ParamsDependency
-    from dvc.repo import Repo
+    """A stage's definition, its templates resolved by DVC itself.
 
-    with Repo(str(root)) as repo:
-        stage = repo.stage.collect(name)[0]
-        params = [p for d in stage.deps if isinstance(d, ParamsDependency) for p in d.params]
-        deps = [d.def_path for d in stage.deps if not isinstance(d, ParamsDependency)]
-        return Definition(name, tuple(sorted(deps)), tuple(sorted(params)), tuple(o.def_path for o in stage.outs))
+    Only DVC's resolver is asked: opening a whole repository would also read ``dvc.lock``, which takes longer than
+    everything else together. DVC has checked ``dvc.yaml`` against its schema before it starts a stage.
+    """
+    from dvc.fs import localfs
+    from dvc.parsing import DataResolver
+
+    content = YAML(typ="safe", pure=True).load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    # The resolver asks a repository for no more than these two; its config is about commands alone.
+    resolver = DataResolver(SimpleNamespace(fs=localfs, config={}), str(root), content)
+    stage = resolver.resolve_one(name)[name]
+    params = [key for entry in stage.get("params", []) for key in _param_keys(entry)]
+    outs = [path for kind in ("outs", "metrics", "plots") for path in map(_path, stage.get(kind, []))]
+    deps = map(_path, stage.get("deps", []))
+    return Definition(name, tuple(sorted(deps)), tuple(sorted(params)), tuple(outs))
+
+
+def _path(entry: str | dict[str, Any]) -> str:
+    """The path of a dependency or out, which is given alone or as the one key of its flags."""
+    return entry if isinstance(entry, str) else next(iter(entry))
+
+
+def _param_keys(entry: str | dict[str, list[str] | None]) -> list[str]:
+    """The keys of one entry under ``params``: a key of ``params.yaml``, or a file with its keys."""
+    return [entry] if isinstance(entry, str) else [key for keys in entry.values() for key in keys or []]
 
 
 def look_up(params: dict[str, Any], key: str) -> Any:

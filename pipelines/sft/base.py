@@ -190,12 +190,29 @@ def _check_files(pointer: BasePointer, folder: Path, found: dict[str, str], expe
 
 def load_tokenizer(folder: Path, pad_token: str | None = None) -> Any:
     """The tokenizer of a base folder, with ``pad_token`` set when given; no network, no remote code."""
-    from transformers import AutoTokenizer
+    import transformers
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    loader: Any = transformers.PreTrainedTokenizerFast if _is_plain_tokenizer(folder) else transformers.AutoTokenizer
+    tokenizer = loader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     if pad_token is not None:
         tokenizer.pad_token = pad_token
     return tokenizer
+
+
+def _is_plain_tokenizer(folder: Path) -> bool:
+    """Whether ``AutoTokenizer`` would take ``tokenizer.json`` as it stands, without a class of its own for the model.
+
+    It finds that out from the model's config, for which it imports torch: seconds, in stages that only count tokens.
+    Of models other than Llama some are known to name the wrong class, so that only ``AutoTokenizer`` can say.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        return False
+    named, config = (_read_json(folder / name) for name in ("tokenizer_config.json", "config.json"))
+    return (
+        named.get("tokenizer_class") in {"PreTrainedTokenizerFast", "TokenizersBackend"}
+        and config.get("model_type") == "llama"
+        and not {"auto_map", "model_name"} & {*named, *config}
+    )
 
 
 def _folder(name: str, revision: str | None, root: Path) -> Path:

@@ -1,7 +1,9 @@
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +91,119 @@ def test_an_edit_while_the_stage_runs_makes_it_fail(training: Project, path: str
     assert "Traceback" not in output
     assert not (training.folder / "models/sft").exists()
     assert not (training.folder / "dvc.lock").exists()
+
+
+def test_an_edit_that_hides_itself_makes_the_stage_fail_too(training: Project) -> None:
+    data = training.folder / "data.txt"
+
+    def same_size_and_time() -> None:
+        times = data.stat()
+        training.write("data.txt", "worn\n")
+        os.utime(data, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert (data.stat().st_size, data.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+
+    code, output = run_while(training, same_size_and_time)
+    assert code != 0
+    assert "data.txt changed while the stage ran" in output
+    assert not (training.folder / "models/sft").exists()
+
+
+FOREACH = """
+vars:
+- other.yaml
+- note: plain
+stages:
+  one:
+    cmd: python one.py ${note} ${flags}
+    deps:
+    - b.txt
+    - a.txt
+    params:
+    - sft
+    - base.name
+    - params.yaml:
+      - sft.rank
+      - sft
+    outs:
+    - z.txt
+    - y:
+        cache: false
+    metrics:
+    - m.json:
+        cache: false
+    plots:
+    - p.json:
+        x: step
+  many:
+    foreach: ${models}
+    do:
+      cmd: python many.py
+      deps:
+      - ${item.path}
+      - ${where}/${key}.txt
+      params:
+      - models.${key}
+      outs:
+      - out/${key}.jsonl:
+          persist: true
+  grid:
+    matrix:
+      size: [1, 2]
+      kind: ${kinds}
+    cmd: python grid.py
+    outs:
+    - grid/${item.size}-${item.kind}
+"""
+FOREACH_PARAMS = """
+sft: {rank: 1}
+base: {name: x}
+flags: {on: true, each: [1, 2]}
+kinds: [a, b]
+models:
+  base: {path: models/base.json}
+  sft-100: {path: models/sft-100}
+"""
+
+
+def definitions_by_dvc(folder: Path) -> list[stage.Definition]:
+    from dvc.dependency.param import ParamsDependency
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        return [
+            stage.Definition(
+                str(found.name),
+                tuple(sorted(d.def_path for d in found.deps if not isinstance(d, ParamsDependency))),
+                tuple(sorted(p for d in found.deps if isinstance(d, ParamsDependency) for p in d.params)),
+                tuple(out.def_path for out in found.outs),
+            )
+            for found in repo.index.stages
+        ]
+
+
+def test_a_definition_is_the_one_that_dvc_runs(project: Callable[[], Project], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = project()
+    made.write("dvc.yaml", FOREACH)
+    made.write("params.yaml", FOREACH_PARAMS)
+    made.write("other.yaml", "where: data\n")
+    monkeypatch.chdir(made.folder)
+    found = definitions_by_dvc(made.folder)
+    assert len(found) == 1 + 2 + 4
+    assert [stage.load_definition(f.name, made.folder) for f in found] == found
+    made.write("params.yaml", FOREACH_PARAMS.replace("sft-100", "sft-150") + "  third: {path: c}\n")
+    made.write("other.yaml", "where: elsewhere\n")
+    changed = definitions_by_dvc(made.folder)
+    assert len(changed) == 1 + 3 + 4
+    assert changed != found
+    assert [stage.load_definition(f.name, made.folder) for f in changed] == changed
+
+
+def test_every_stage_of_the_project_is_defined_as_dvc_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(stage.__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    found = definitions_by_dvc(root)
+    assert {"mix", "respond@base"} <= {f.name for f in found}
+    assert [stage.load_definition(f.name, root) for f in found] == found
 
 
 def test_a_failing_body_leaves_no_half_written_out(training: Project) -> None:

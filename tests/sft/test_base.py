@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from curation.errors import HeartwoodError
-from pipelines.sft.base import BasePointer, locate, read_pointer, resolve_base, tokenizer_of
+from pipelines.sft.base import BasePointer, load_tokenizer, locate, read_pointer, resolve_base, tokenizer_of
 from tests.tiny_model import build_tiny_base
 
 
@@ -99,6 +102,77 @@ def test_the_tokenizer_alone_needs_no_weights_and_is_checked_too(copy: Path) -> 
     _edit(copy / "tokenizer_config.json", pad_token="<s>")
     with pytest.raises(HeartwoodError, match=r"tokenizer_config\.json: expected [0-9a-f]{64}, found [0-9a-f]{64}"):
         tokenizer_of(pointer)
+
+
+SHIPPED = Path(__file__).resolve().parents[2] / "models" / "base"
+CHATS = [
+    [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "I'm sad \u2014 na\u00efve \U0001f642 </s> x"},
+    ],
+    [{"role": "user", "content": "  two  spaces\n\nand <|user|> tags "}, {"role": "assistant", "content": ""}],
+]
+
+
+def described(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "class": type(tokenizer),
+        "backend": tokenizer.backend_tokenizer.to_str(),
+        "special": tokenizer.special_tokens_map,
+        "template": tokenizer.chat_template,
+        "padding": (tokenizer.padding_side, tokenizer.truncation_side, tokenizer.model_max_length),
+        "init": {k: v for k, v in tokenizer.init_kwargs.items() if k != "_from_auto"},
+        "chats": [
+            tokenizer.apply_chat_template(CHATS, tokenize=True, add_generation_prompt=asked, return_dict=False)
+            for asked in (True, False)
+        ],
+    }
+
+
+@pytest.mark.parametrize("class_name", ["PreTrainedTokenizerFast", "TokenizersBackend", None])
+def test_the_tokenizer_is_the_one_that_transformers_chooses(copy: Path, class_name: str | None) -> None:
+    from transformers import AutoTokenizer
+
+    _edit(copy / "tokenizer_config.json", tokenizer_class=class_name)
+    for folder in (copy, SHIPPED):
+        chosen = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        assert described(load_tokenizer(folder)) == described(chosen)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"model_type": "qwen2"}),
+        ("config.json", {"auto_map": {"AutoConfig": "x.Y"}}),
+        ("config.json", {"model_name": "phi3"}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "x.Y"]}}),
+        ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"}),
+        ("tokenizer_config.json", {"tokenizer_class": None}),
+    ],
+)
+def test_where_the_class_depends_on_the_model_transformers_is_asked(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, file: str, changes: dict[str, object]
+) -> None:
+    from transformers import AutoTokenizer
+
+    asked = []
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda folder, **_: asked.append(folder))
+    load_tokenizer(copy)
+    assert not asked
+    _edit(copy / file, **changes)
+    load_tokenizer(copy)
+    assert asked == [str(copy)]
+
+
+def test_checking_and_reading_the_shipped_tokenizer_needs_no_torch() -> None:
+    program = (
+        "import sys; from pathlib import Path; from pipelines.sft.base import resolve_base, tokenizer_of\n"
+        "tokenizer_of(resolve_base('models/base')); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=SHIPPED.parents[1], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_missing_folder_and_revision_errors(copy: Path) -> None:
