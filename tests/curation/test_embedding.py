@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation import hardware
 from curation.cache import cache_folder
 from curation.embedding import Encoder, VectorStore, minilm, packaged_folder
-from curation.embedding.amx import AmxModel, cpu_has_amx, load_product
+from curation.embedding.amx import AmxModel
 from curation.embedding.graph import build_graph
 from curation.embedding.minilm import (
     DIMENSIONS,
@@ -27,6 +29,7 @@ from curation.embedding.minilm import (
     load_model,
 )
 from curation.errors import HeartwoodError
+from curation.hardware import cpu_has_amx, load_product
 from curation.neighbours import Vectors
 from curation.records import text_digest
 
@@ -255,10 +258,10 @@ def test_amx_is_used_where_the_cpu_and_pytorch_have_it(tmp_path, monkeypatch):
 
 
 def test_pytorch_without_the_product_has_none(tmp_path, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
-    assert load_product() is None
+    empty = ModuleSpec("torch", None, origin=str(tmp_path / "__init__.py"))
+    for spec in (empty, None):
+        monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda name, spec=spec: spec)
+        assert load_product() is None
 
 
 def test_encoding_leaves_pytorchs_threads_alone(one_thread):

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.embedding.graph import LAYERS, WIDTH, build_graph
-from curation.embedding.minilm import BATCH_TOKENS, batches_of_one_length, packaged_folder, usable_cores
+from curation.embedding.minilm import BATCH_TOKENS, batches_of_one_length, packaged_folder
+from curation.hardware import usable_cores
 from pipelines.evaluation.ratings import MECHANISMS
 
 MAX_TOKENS = 112
