@@ -18,7 +18,7 @@ from pipelines.provenance.hashing import Digest, hash_file, hash_path
 from pipelines.provenance.lock import Definition, Lock, read_definitions, read_lock, read_yaml
 from pipelines.provenance.revision import Revision
 from pipelines.provenance.stage import is_code, look_up
-from pipelines.provenance.verdict import Fault, Findings, ReportVerdict, ScoreVerdict, StageFindings, Unchecked
+from pipelines.provenance.verdict import Fault, Findings, ReportVerdict, ScoreVerdict, Unchecked
 
 NONE = "none"
 ROUNDING = 2e-6
@@ -149,7 +149,7 @@ class Chain:
         return digest(found)
 
     def _check_stage(self, name: str) -> Findings:
-        found = StageFindings()
+        found = Findings()
         definition = self.definitions.get(name)
         if name not in self.lock.stages:
             message = f"dvc.lock has no entry of {name}; what it read and wrote cannot be checked"

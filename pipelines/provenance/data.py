@@ -21,7 +21,7 @@ from pipelines.layout import MIXTURE, RECORDS, main_checkout
 from pipelines.provenance.chain import Chain, detail_path, first_difference, score_path
 from pipelines.provenance.evidence import Evidence, Located, Problem
 from pipelines.provenance.stage import is_code
-from pipelines.provenance.verdict import Fault, Findings, ScoreVerdict, StageFindings, Unchecked
+from pipelines.provenance.verdict import Fault, Findings, ScoreVerdict, Unchecked
 
 RAW_OUT, MANIFEST, DOWNLOAD = "data/raw", "manifest.json", "download"
 RECEIPT = "reports/mixture.json"
@@ -40,7 +40,7 @@ class DataLevel:
     def stage(self, name: str) -> Findings:
         """What holds and what does not at one stage."""
         if name not in self._stages:
-            found = StageFindings()
+            found = Findings()
             if name in self.chain.lock.stages:
                 noted = len(self.evidence.notes)
                 self._check_outs(name, found)

@@ -28,13 +28,14 @@ class Unchecked:
     why: str
 
 
+@dataclass(kw_only=True)
 class Findings:
-    """What was found at one place: faults in the order of the pipeline, links checked, and what was not checked."""
+    """What was found at one place: faults in the order of the pipeline, links checked (also by kind), what was not."""
 
-    faults: list[Fault]
-    checked: int
-    counts: dict[str, int]
-    unchecked: list[Unchecked]
+    faults: list[Fault] = field(default_factory=list)
+    checked: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    unchecked: list[Unchecked] = field(default_factory=list)
 
     def count(self, kind: str, number: int = 1) -> None:
         """Say that so many links of a kind have been compared."""
@@ -61,25 +62,11 @@ class Findings:
 
 
 @dataclass
-class StageFindings(Findings):
-    """What was found at one stage."""
-
-    faults: list[Fault] = field(default_factory=list)
-    checked: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    unchecked: list[Unchecked] = field(default_factory=list)
-
-
-@dataclass
 class ScoreVerdict(Findings):
-    """The verdict on one model's score; ``counts`` are the links checked by kind."""
+    """The verdict on one model's score."""
 
     model: str
     score: float | None
-    faults: list[Fault] = field(default_factory=list)
-    checked: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    unchecked: list[Unchecked] = field(default_factory=list)
 
 
 @dataclass
@@ -87,10 +74,6 @@ class ReportVerdict(Findings):
     """The verdict on a report that is no model's score: the comparison, the headline, and the like."""
 
     path: str
-    faults: list[Fault] = field(default_factory=list)
-    checked: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    unchecked: list[Unchecked] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

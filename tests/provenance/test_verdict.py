@@ -9,7 +9,7 @@ from pipelines.provenance.verdict import Fault, ReportVerdict, ScoreVerdict, Unc
 
 
 def of(*kinds: Verdict) -> ScoreVerdict:
-    return ScoreVerdict("m", 1.0, [Fault(kind, "s", kind, "what") for kind in kinds])
+    return ScoreVerdict("m", 1.0, faults=[Fault(kind, "s", kind, "what") for kind in kinds])
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_the_gravest_fault_decides_and_the_first_of_that_kind_is_named(
         ((of(), of()), 0),
         ((of(), of("incomplete")), 2),
         ((of("stale"), of("incomplete")), 1),
-        ((of("incomplete"), ReportVerdict("r", [Fault("broken", "s", "l", "m")])), 1),
+        ((of("incomplete"), ReportVerdict("r", faults=[Fault("broken", "s", "l", "m")])), 1),
     ],
 )
 def test_the_exit_code_of_many(verdicts: tuple[ScoreVerdict, ...], code: int) -> None:

@@ -30,8 +30,13 @@ SOURCE = '<b onclick="window.hacked=9">one</b>'
 LABEL = "<i>sad</i>\u202d"
 MODELS = ("base", "sft-100")
 VERDICTS = [
-    ScoreVerdict("base", 2.0, [], 40),
-    ScoreVerdict("sft-100", 3.0, [Fault("broken", "score@base", HOSTILE[0], f"{HOSTILE[1]} is not {HOSTILE[9]}")], 41),
+    ScoreVerdict("base", 2.0, checked=40),
+    ScoreVerdict(
+        "sft-100",
+        3.0,
+        faults=[Fault("broken", "score@base", HOSTILE[0], f"{HOSTILE[1]} is not {HOSTILE[9]}")],
+        checked=41,
+    ),
 ]
 
 
