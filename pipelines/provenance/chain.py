@@ -26,7 +26,7 @@ ROUNDING = 2e-6
 
 RATING_CODE = ("pipelines/evaluation/", "curation/text.py")
 COMPARE, HEADLINE = "compare", "headline"
-COMPARISON, METRICS = "reports/comparison.json", "reports/metrics.json"
+COMPARISON, METRICS, SCORES = "reports/comparison.json", "reports/metrics.json", "reports/scores.json"
 
 
 def score_path(model: str) -> str:
@@ -456,3 +456,14 @@ def _check_headline(chain: Chain, result: Findings) -> None:
     if chain.revision.read(METRICS) != chain.revision.read(path):
         message = f"{METRICS} is not the score of {model}, {path}"
         result.faults.append(Fault("broken", HEADLINE, METRICS, message, f"dvc repro -f {HEADLINE}"))
+    table = json.loads(chain.revision.read(SCORES) or b"{}")
+    for name in chain.lock.params(HEADLINE).get("models") or {}:
+        path = score_path(name)
+        if not chain.is_intact(path, chain.lock.deps(HEADLINE).get(path)):
+            continue
+        result.count("numbers computed again")
+        score = json.loads(chain.revision.read(path) or b"{}")
+        row = table.get(name)
+        if not row or row != {key: score.get(key) for key in row}:
+            message = f"{SCORES} has {row} for {name}, its score file {path} has other numbers"
+            result.faults.append(Fault("broken", HEADLINE, f"{SCORES}:{name}", message, f"dvc repro -f {HEADLINE}"))

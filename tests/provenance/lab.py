@@ -131,9 +131,12 @@ class Lab:
             fields["consumed"] = read_json(Path(f"models/{model}/lineage.json"))["consumed"]
         self.edit_json(score, **summarise(read_jsonl(Path(ratings))), **fields)
         shutil.copyfile("reports/eq/base.json", "reports/metrics.json")
+        table = read_json(Path("reports/scores.json"))
+        numbers = {m: read_json(Path(f"reports/eq/{m}.json")) for m in table}
+        write_json(Path("reports/scores.json"), {m: {k: numbers[m][k] for k in row} for m, row in table.items()})
         rows = {m: read_jsonl(Path(f"reports/eq/{m}.ratings.jsonl")) for m in MODELS}
         write_json(Path("reports/comparison.json"), compare_models(rows, 0))
-        self.relock(score, detail, ratings, "reports/metrics.json", "reports/comparison.json")
+        self.relock(score, detail, ratings, "reports/metrics.json", "reports/scores.json", "reports/comparison.json")
 
     def look(self, level: Level = "chain", at: str = "workspace") -> dict[str, Findings]:
         """Every verdict at a level, by model or by the report's path."""

@@ -25,6 +25,7 @@ from tests.provenance.lab import Lab
 pytestmark = pytest.mark.pipeline
 SCORE, DETAIL = "reports/eq/sft-100.json", "reports/eq/sft-100.detail.json"
 RATINGS, COMPARISON, HEADLINE = "reports/eq/sft-100.ratings.jsonl", "reports/comparison.json", "reports/metrics.json"
+TABLE = "reports/scores.json"
 MIXTURE, RESPONSES = "data/mixture/train.jsonl", "data/responses/sft-100.jsonl"
 ADAPTER = "models/sft-100"
 
@@ -48,6 +49,11 @@ def higher(path: str, key: str = "index") -> Callable[[Lab], None]:
         lab.edit_json(path, **{key: round(score[key] + 0.01, 6)})
 
     return forge
+
+
+def better_column(lab: Lab) -> None:
+    row = read_json(Path(TABLE))["sft-100"]
+    lab.edit_json(TABLE, **{"sft-100": {**row, "index": round(row["index"] + 0.01, 6)}})
 
 
 def then_relock(forge: Callable[[Lab], object], *paths: str) -> Callable[[Lab], None]:
@@ -389,7 +395,9 @@ FORGERIES = [
     Forgery("a verdict in words, lock agrees", then_relock(better_sentence, COMPARISON), "chain", "broken",
             f"{COMPARISON}:contrasts[0].verdict", "clearly", subject=COMPARISON),
     Forgery("the headline, lock agrees", then_relock(higher(HEADLINE), HEADLINE), "chain", "broken", HEADLINE,
-            "is not the score of base", subject=HEADLINE),
+            "is not the score of base", subject=f"{HEADLINE}, {TABLE}"),
+    Forgery("a column of DVC's table, lock agrees", then_relock(better_column, TABLE), "chain", "broken", f"{TABLE}:sft-100",
+            "its score file", subject=f"{HEADLINE}, {TABLE}"),
     Forgery("one byte of the mixture", lambda lab: lab.flip(MIXTURE), "data", "broken", MIXTURE, "mix wrote"),
     Forgery("one byte of an adapter", lambda lab: lab.flip(Path(ADAPTER, "adapter_model.safetensors")), "data",
             "broken", ADAPTER, "adapter_model.safetensors is not what was recorded"),

@@ -12,7 +12,7 @@ from tests.provenance.lab import Lab
 from tests.provenance.score_project import MODELS
 
 pytestmark = pytest.mark.pipeline
-ALL = {*MODELS, "reports/comparison.json", "reports/metrics.json"}
+ALL = {*MODELS, "reports/comparison.json", "reports/metrics.json, reports/scores.json"}
 
 
 def verdicts(lab: Lab, level: Level = "chain", at: str = "workspace") -> dict[str, str]:
