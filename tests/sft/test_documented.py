@@ -56,7 +56,7 @@ def test_a_third_checkpoint_is_an_entry(tmp_path: Path) -> None:
 
     (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
     params: dict[str, Any] = read_params(ROOT / "params.yaml")
-    (entry,) = re.findall(r"^    checkpoints:\n(?:      .*\n)+    models:\n(?:      .*\n)+", PAGE, re.M)
+    (entry,) = re.findall(r"^checkpoints:\n(?:  .*\n)+models:\n(?:  .*\n)+", PAGE, re.M)
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
