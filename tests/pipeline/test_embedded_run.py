@@ -153,8 +153,10 @@ def test_scores_carry_their_evidence(clone: Clone) -> None:
 
 
 def test_verify_says_verified(clone: Clone) -> None:
-    done = clone.heartwood("verify", "HEAD")
-    assert done.stdout.count(": verified") == 5
+    found = json.loads(clone.heartwood("verify", "HEAD", "--json").stdout)["HEAD"]
+    assert [v["model"] for v in found["scores"]] == ["base", "sft-100", "sft-150"]
+    assert len(found["reports"]) == 3
+    assert {v["verdict"] for v in (*found["scores"], *found["reports"])} == {"verified"}
 
 
 def test_the_report_of_the_run_is_whole_and_its_plots_are_drawn(clone: Clone) -> None:
@@ -215,14 +217,15 @@ def test_verify_finds_a_forged_lock(clone: Clone) -> None:
         old = outs(clone.lock())["reports/eq/base.json"]
         (clone.folder / "dvc.lock").write_text(lock.replace(old, hashlib.md5(path.read_bytes()).hexdigest()))
         responses = outs(clone.lock())["data/responses/base.jsonl"]
-        (clone.folder / "dvc.lock").write_text((clone.folder / "dvc.lock").read_text().replace(responses, "0" * 32))
-        done = clone.heartwood("verify", check=False)
+        (clone.folder / "dvc.lock").write_text((clone.folder / "dvc.lock").read_text().replace(responses, "a" * 32))
+        done = clone.heartwood("verify", "--json", check=False)
     finally:
         path.write_text(before)
         (clone.folder / "dvc.lock").write_text(lock)
     assert done.returncode == 1
-    assert "base: broken" in done.stdout
-    assert "data/responses/base.jsonl" in done.stdout
+    base = json.loads(done.stdout)["workspace"]["scores"][0]
+    assert (base["model"], base["verdict"]) == ("base", "broken")
+    assert any("data/responses/base.jsonl" in fault["message"] for fault in base["faults"])
 
 
 def test_a_mixture_experiment_reruns_only_what_follows_mix(clone: Clone) -> None:
