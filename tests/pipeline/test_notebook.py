@@ -19,7 +19,7 @@ def test_the_notebook_runs_and_ends_with_verified_scores(copy: Clone) -> None:
     where = {"metadata": {"path": str(copy.folder / "notebooks")}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute(env=copy.env)
     printed = "\n".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
-    assert printed.count(": verified") == 3
+    assert all(f"{model}: verified" in printed for model in ("base", "sft-100", "sft-150"))
     ran = [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
     assert ran == ["mix", "check"]
     assert not copy.run("git", "status", "--porcelain").stdout
