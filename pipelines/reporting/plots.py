@@ -14,6 +14,18 @@ def loss_rows(curves: Sequence[Curve]) -> Rows:
     return [point for curve in curves for point in curve.points]
 
 
+def rate_rows(steps: Mapping[str, Sequence[Report]], before: Mapping[str, int]) -> Rows:
+    """The learning rate by optimizer step of the whole chain.
+
+    ``steps`` has each checkpoint's recorded steps, ``before`` how many steps its parents took.
+    """
+    return [
+        {"model": name, "step": before[name] + step["step"], "learning_rate": step["learning_rate"]}
+        for name, recorded in steps.items()
+        for step in recorded
+    ]
+
+
 def score_rows(scores: Mapping[str, Report]) -> Rows:
     """Each model's mean index with its 95 % interval, and its share of degenerate replies."""
     return [

@@ -40,8 +40,10 @@ def test_dev_loss_is_drawn_if_it_is_a_dependency(folder):
     rows = read(folder / "reports/plots/loss.json")
     assert [row["step"] for row in rows if row["set"] == "dev"] == [0, 10, 20]
     assert {p.name for p in (folder / "reports/plots").iterdir()} == {
-        f"{name}.json" for name in ("loss", "mixture", "removals", "scores")
+        f"{name}.json" for name in ("learning_rate", "loss", "mixture", "removals", "scores")
     }
+    rates = read(folder / "reports/plots/learning_rate.json")
+    assert [row["step"] for row in rates] == list(range(1, len(rates) + 1))
 
 
 def test_metrics_are_the_named_model_and_four_numbers_of_each(folder):

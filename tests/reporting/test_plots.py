@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipelines.reporting.plots import loss_rows, mixture_rows, removal_rows, score_rows
+from pipelines.reporting.plots import loss_rows, mixture_rows, rate_rows, removal_rows, score_rows
 from pipelines.reporting.training import read_curve
 from tests.browser import open_browser
 from tests.project import ROOT, Project
@@ -36,6 +36,7 @@ def rows(better: float = 0.0) -> dict[str, list[dict[str, Any]]]:
     }
     return {
         "loss": loss_rows([read_curve("sft-100", CURVE, DEV, 0), read_curve("sft-150", CURVE, [], 20)]),
+        "learning_rate": rate_rows({"sft-100": CURVE, "sft-150": CURVE}, {"sft-100": 0, "sft-150": 20}),
         "scores": score_rows(scores),
         "mixture": mixture_rows(receipt),
         "removals": removal_rows(*(reports[n] for n in ("records", "split", "dedup", "leakage"))),
@@ -55,6 +56,7 @@ def test_rows_are_numbers_and_names_in_a_fixed_order():
     assert steps[0] == ("sft-100", "train", 1)
     assert ("sft-100", "dev", 5) in steps
     assert steps[-1] == ("sft-150", "train", 29)
+    assert found["learning_rate"][9] == {"model": "sft-150", "step": 21, "learning_rate": 0.001}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_plots_show_draws_every_picture(project):
     shown = json.loads(project.dvc("plots", "show", "--json").stdout)
     assert not shown.get("errors")
-    assert set(shown["data"]) == {"scores", "loss", "mixture", "removals"}
+    assert set(shown["data"]) == {"scores", "loss", "learning_rate", "mixture", "removals"}
     for name, found in shown["data"].items():
         values = found[0]["content"]["data"]["values"]
         assert [{k: v for k, v in row.items() if k != "rev"} for row in values] == rows(0.5)[name]
@@ -125,11 +127,12 @@ def test_the_page_holds_vega_itself_and_asks_for_nothing(project, tmp_path):
             drawn = browser.run(
                 "return [...document.querySelectorAll('svg.marks')].map(s => s.getBoundingClientRect().right)"
             )
-            assert len(drawn) == 4
+            assert len(drawn) == 5
             assert max(drawn) <= width
             assert browser.run("return document.documentElement.scrollWidth") <= width
             shown = browser.run("return document.body.textContent")
-            assert all(word in shown for word in ("Scores", "Loss", "Mixture", "Removed rows", "HEAD", "workspace"))
+            titles = ("Scores", "Loss", "Learning rate", "Mixture", "Removed rows")
+            assert all(word in shown for word in (*titles, "HEAD", "workspace"))
 
 
 def test_the_bundles_are_named_in_notice():
