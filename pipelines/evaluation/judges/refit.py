@@ -333,7 +333,8 @@ def judge_card(ratings: Ratings, report: Mapping[str, Any], seed: int, recipe: R
             "The kinds of changed replies it was trained with were chosen knowing the checks of the invariance suite;"
             " the suite's cases are not among them.",
             "Features, recipe and the stranger's prior were chosen by looking at out-of-fold agreement on these folds, so it"
-            " is somewhat optimistic. The shipped judge averages two encoders; agreement is that of single ones.",
+            " is somewhat optimistic. The shipped judge averages two encoders; the agreement is that of single ones, and the"
+            " mean's was not measured.",
             "It says nothing about safety, truth or clinical quality.",
         ],
     }
