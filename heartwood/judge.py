@@ -24,7 +24,7 @@ def judge(
     ],
     head: Annotated[
         Path | None,
-        typer.Option("--judge", help="Folder of the judge. Default: models/judge, else models/judge_head."),
+        typer.Option("--judge", help="Folder of a judge of any kind. Default: models/judge, else models/judge_head."),
     ] = None,
     mechanism: Annotated[
         Mechanism | None,
@@ -45,24 +45,27 @@ def judge(
     columns of those names, or EPITOME's level, agreement is printed too: kappa
     with interval, accuracy, confusion. Rows that cannot be rated are named.
 
+    Any judge that the stage judge makes will do (judge.kind: epitome, causal_lm,
+    endpoint). What a language model gives no verdict on is unscored, with the
+    reason; an endpoint's answers are kept, so a run that broke off goes on.
+
     Exit code 0: done. 1: could not be done. 2: usage.
     """
     from curation.tabular import check_table, write_rows
-    from pipelines.evaluation.judges.epitome import load_card, load_judge
-    from pipelines.evaluation.judges.rated_file import agreement_with_people, rate_pairs, read_pairs
+    from pipelines.evaluation.judges.loading import load_judge, read_card
+    from pipelines.evaluation.judges.rated_file import agreement_with_people, find_judge, rate_pairs, read_pairs
     from pipelines.reporting.judged import JUDGED_COLUMNS, judged, print_judged
 
-    folder = head or next((p for p in (Path("models/judge"), Path("models/judge_head")) if p.is_dir()), None)
-    folder = folder or Path("models/judge_head")
+    folder = head or find_judge()
     if out:
         check_table(out, [file])
     with working("reading"):
         pairs = read_pairs(file, mechanism)
-        loaded, card = load_judge(folder), load_card(folder)
+        loaded, card = load_judge(folder), read_card(folder)
     with working(f"rating {len(pairs.rows):,} replies"):
         rated = rate_pairs(loaded, pairs.rows)
     agreed = agreement_with_people(pairs.rows, rated, pairs.labelled, seed=0)
-    found = judged(pairs, rated, agreed, card)
+    found = judged(pairs, rated, agreed, card, loaded)
     if out:
         write_rows(rated, JUDGED_COLUMNS, out)
     if as_json:

@@ -191,16 +191,22 @@ def break_down(prompts: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str,
 def _row(prompt_id: str, rating: RatingLike | None, why_not: str) -> dict[str, Any]:
     if rating is None:
         return {"prompt_id": prompt_id, "status": UNSCORED, "reason": why_not}
-    mechanisms = {m: float(getattr(rating, m)) for m in MECHANISMS}
-    # Written so that NaN fails too.
-    if not (1 <= rating.index <= 5 and all(0 <= value <= 2 for value in mechanisms.values())):
-        raise HeartwoodError(
-            f"the judge rated the reply to prompt {prompt_id} index {rating.index}, {mechanisms};"
-            " allowed: an index from 1 to 5 and mechanisms from 0 to 2",
-            hint="a judge that cannot rate a reply gives no rating; look at its module",
-        )
+    mechanisms = checked_mechanisms(rating, f"the reply to prompt {prompt_id}")
     row: dict[str, Any] = {"prompt_id": prompt_id, "status": RATED, "index": _round(rating.index)}
     return row | {m: _round(value) for m, value in mechanisms.items()}
+
+
+def checked_mechanisms(rating: RatingLike, what: str) -> dict[str, float]:
+    """The three levels of a rating. Raises HeartwoodError if one or the index is missing or outside its scale."""
+    index, mechanisms = rating.index, {m: float(getattr(rating, m, math.nan)) for m in MECHANISMS}
+    # Written so that NaN fails too.
+    if not (1 <= index <= 5 and all(0 <= value <= 2 for value in mechanisms.values())):
+        raise HeartwoodError(
+            f"the judge rated {what} index {index}, {mechanisms};"
+            " allowed: an index from 1 to 5 and mechanisms from 0 to 2",
+            hint="a judge gives all three mechanisms, or no rating where it cannot rate a reply; look at its module",
+        )
+    return mechanisms
 
 
 def _by(prompts: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.evaluation.judges.rated_file import PairFile
+from pipelines.evaluation.judges.rated_file import PairFile, label_of
 from pipelines.evaluation.ratings import MECHANISMS
-from pipelines.evaluation.score import DEGENERATE, RATED, UNSCORED
+from pipelines.evaluation.score import DEGENERATE, RATED, UNSCORED, Judge, Metered
 
 JUDGED_COLUMNS = pa.schema(
     [
@@ -24,15 +24,27 @@ SHORT = {"emotional_reactions": "ER", "interpretations": "IP", "explorations": "
 
 
 def judged(
-    pairs: PairFile, rated: Sequence[Mapping[str, Any]], agreed: Mapping[str, Any], card: Mapping[str, Any]
+    pairs: PairFile,
+    rated: Sequence[Mapping[str, Any]],
+    agreed: Mapping[str, Any],
+    card: Mapping[str, Any],
+    judge: Judge,
 ) -> dict[str, Any]:
-    """The whole result, JSON-able. ``in_sample``: the judge was fitted to this very file."""
+    """The whole result, JSON-able. ``in_sample``: the judge was fitted to this very file.
+
+    ``rubric`` and ``method`` (how digits are read) are None for the judge that was fitted to ratings, ``usage`` (calls,
+    tokens, cost) for one that costs nothing.
+    """
     by_status = {s: [r for r in rated if r["status"] == s] for s in (RATED, DEGENERATE, UNSCORED)}
     scored = [r["index"] for r in rated if r["status"] != UNSCORED]
     return {
         "file": pairs.file,
         "judge": f"{card['judge']}@{card['digest'][:12]}",
-        "label": card.get("invariance", {}).get("label", "exploratory"),
+        "kind": card["kind"],
+        "label": label_of(card),
+        "rubric": card.get("rubric"),
+        "method": getattr(judge, "method", None),
+        "usage": judge.usage() if isinstance(judge, Metered) else None,
         "tolerance": card.get("tolerance"),
         "rows": len(pairs.rows) + len(pairs.unusable),
         "rated": len(by_status[RATED]),
@@ -66,6 +78,13 @@ def print_judged(console: Console, found: Mapping[str, Any], show: int) -> None:
         if len(found["ratings"]) > show:
             console.print(f"... and {len(found['ratings']) - show:,} more (--show, --out, --json)")
     console.print(f"judge {found['judge']} ({found['label']})")
+    if found["rubric"]:
+        console.print(f"rubric {found['rubric']}, read by {found['method']}; not fitted to people's ratings")
+    if found["usage"]:
+        u = found["usage"]
+        console.print(
+            f"{u['calls']:,} calls, {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, cost {u['cost']:g}"
+        )
     console.print(
         f"{found['rows']:,} rows: {found['rated']:,} rated, {found['degenerate']:,} degenerate (index 1),"
         f" {found['unscored']:,} unscored, {len(found['unusable']):,} unusable"

@@ -249,6 +249,24 @@ def test_the_lexical_fit_takes_shares_and_leaves_out_the_unknown() -> None:
         fit_lexical(pairs, targets * 0, weights)
 
 
+def test_the_lexical_fit_runs_its_linear_algebra_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two threads the last bits of the weights differ, and a refit would not give the shipped bytes."""
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_info
+
+    seen: list[int] = []
+    fit = LogisticRegression.fit
+
+    def watched(self: LogisticRegression, *args: Any, **keys: Any) -> LogisticRegression:
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return fit(self, *args, **keys)
+
+    monkeypatch.setattr(LogisticRegression, "fit", watched)
+    targets = np.tile(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), (6, len(MECHANISMS), 1))
+    fit_lexical([("I am sad.", f"Oh no {n}.") for n in range(12)], targets, np.ones((12, len(MECHANISMS))))
+    assert set(seen) == {1}
+
+
 def test_a_fitted_judge_learns_and_repeats(made: tuple[EpitomeJudge, dict[str, Any]]) -> None:
     judge, report = made
     assert judge.to_bytes() == fit_judge(made_ratings(), 0, QUICK)[0].to_bytes()

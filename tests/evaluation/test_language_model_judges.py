@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from curation.errors import HeartwoodError
 from curation.jsonl import write_jsonl
+from heartwood.cli import app
 from pipelines.evaluation.judges import causal_lm, endpoint
 from pipelines.evaluation.judges.endpoint import (
     EndpointJudge,
@@ -594,10 +596,102 @@ def test_the_stage_judge_runs_on_a_local_model(
     # A random model has no opinion on digits: the suite has no verdict, and the stage says so.
     with pytest.raises(HeartwoodError, match="the judge gave no verdict"):
         stage("judge", {"judge": params})
-    monkeypatch.setattr(
-        "pipelines.evaluation.judges.causal_lm.expected_digit", lambda p: 1 + 4 * p[5] / sum(p.values())
-    )
+    monkeypatch.setattr("pipelines.evaluation.judges.rubric.expected_digit", lambda p: 1 + 4 * p[5] / sum(p.values()))
     stage("judge", {"judge": params})
     report = read_json(Path("reports/judge.json"))
     assert (report["label"], report["method"]) == ("exploratory", "digit probabilities")
     assert report["id"].startswith("causal-lm-v1:judge-model@")
+
+
+# The verb `heartwood judge`, with judges that are language models
+
+
+def pairs_file(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "pairs.jsonl"
+    rows = [
+        {"seeker_post": PAIR[0], "response_post": reply, "explorations": level}
+        for reply, level in ((PAIR[1], 2), ("Oh, I see.", 0), ("", 0), ("What happened then, if I may ask?", 2))
+    ]
+    write_jsonl(rows, path)
+    return path
+
+
+def judged_by(card: dict[str, Any], folder: Path, *options: str) -> Any:
+    write_json(folder / "judge/card.json", card)
+    return CliRunner().invoke(app, ["judge", str(pairs_file(folder)), "--judge", str(folder / "judge"), *options])
+
+
+def test_the_verb_rates_by_an_endpoint(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEARTWOOD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    server.answer = by_length
+    card = endpoint.make_card(settings(server), "empathy-v1")
+    done = judged_by(card, tmp_path, "--json", "--out", str(tmp_path / "rated.jsonl"))
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["kind"], found["method"], found["rubric"]) == ("endpoint", "logprobs", "empathy-v1")
+    assert (found["label"], found["in_sample"]) == ("not checked", False)
+    assert [row["status"] for row in found["ratings"]] == ["rated", "rated", "degenerate", "rated"]
+    assert all(0 <= row[m] <= 2 for row in found["ratings"] if row["status"] == "rated" for m in MECHANISMS)
+    assert found["usage"] == {"calls": 9, "prompt_tokens": 900, "completion_tokens": 9, "cost": 0.00189}
+    assert found["agreement"]["explorations"]["ratings"] == 4
+    assert len((tmp_path / "rated.jsonl").read_text().splitlines()) == 4
+    # What the suite found counts only if it was this judge's.
+    for digest, label in ((card["digest"], "validated"), ("0" * 64, "not checked")):
+        write_json(tmp_path / "reports/judge.json", {"digest": digest, "label": "validated"})
+        server.asked.clear()
+        plain = judged_by(card, tmp_path)
+        assert plain.exit_code == 0, plain.output
+        assert server.asked == []
+        assert f"({label})" in plain.stdout
+        assert "9 calls" in plain.stdout
+        assert max(map(len, plain.stdout.splitlines())) <= 80
+    assert KEY not in done.output + plain.output
+
+
+def test_the_verb_says_why_a_server_gave_no_verdict(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    monkeypatch.setenv("HEARTWOOD_CACHE", str(tmp_path / "cache"))
+    card = endpoint.make_card(settings(server), "empathy-v1")
+    server.answer = lambda *_: (200, {}, said("I cannot rate this.", [("I", 0.9), ("5", 0.1)]))
+    found = json.loads(judged_by(card, tmp_path / "refuses", "--json").stdout)
+    assert (found["rated"], found["unscored"], found["degenerate"]) == (0, 3, 1)
+    reasons = {row["reason"] for row in found["ratings"] if row["status"] == "unscored"}
+    assert reasons == {"no digit from 1 to 5 in the answer"}
+    assert found["agreement"] == {}
+    server.answer = lambda *_: (503, {}, b"")
+    monkeypatch.setenv("HEARTWOOD_CACHE", str(tmp_path / "empty cache"))
+    broken = judged_by(card, tmp_path / "broken", "--json")
+    assert broken.exit_code == 1
+    assert "no answer to 3 calls in a row; the last: status 503" in " ".join(broken.output.split())
+
+
+def test_the_verb_rates_by_a_local_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = causal_lm.make_card(str(folder), None, "empathy-v1", "none", "cpu", 1)
+    # A random model has no opinion on digits.
+    found = json.loads(judged_by(card, tmp_path, "--json").stdout)
+    assert (found["kind"], found["unscored"], found["usage"]) == ("causal_lm", 3, None)
+    assert found["ratings"][0]["reason"] == "too little probability on the digits"
+    monkeypatch.setattr("pipelines.evaluation.judges.rubric.expected_digit", lambda p: 1 + 4 * p[5] / sum(p.values()))
+    found = json.loads(judged_by(card, tmp_path, "--json").stdout)
+    assert (found["rated"], found["method"]) == (3, causal_lm.ONE_TOKEN)
+    assert all(1 <= row["index"] <= 5 for row in found["ratings"])
+
+
+def test_the_verb_takes_no_other_judge_than_params_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo_root: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = read_params(repo_root / "params.yaml")
+    (tmp_path / "params.yaml").write_text(json.dumps({"judge": {**params["judge"], "kind": "endpoint"}}))
+    done = CliRunner().invoke(app, ["judge", str(pairs_file(tmp_path))])
+    said_plainly = " ".join(done.output.split())
+    assert done.exit_code == 1
+    assert "judge.kind endpoint" in said_plainly
+    assert "dvc repro judge" in said_plainly
+    (tmp_path / "params.yaml").write_text(json.dumps({"judge": params["judge"]}))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/judge_head").symlink_to(repo_root / "models/judge_head")
+    assert CliRunner().invoke(app, ["judge", str(pairs_file(tmp_path))]).exit_code == 0

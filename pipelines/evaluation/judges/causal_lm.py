@@ -4,25 +4,22 @@ Nothing is generated: the answer is the probability that the model gives each di
 one reply at a time (padding changes rounding), in float32 on a CPU.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curation.errors import HeartwoodError
 from pipelines.evaluation.judges.rubric import (
     DIGITS,
     FEWEST_MASS,
+    NoVerdictError,
     Rubric,
-    RubricRating,
-    combine,
-    expected_digit,
+    RubricJudge,
+    identity_digest,
     read_rubric,
+    rubric_of,
 )
-from pipelines.evaluation.ratings import MECHANISMS
 from pipelines.sft.base import BasePointer, resolve_base
 from pipelines.sft.hardware import choose
 from pipelines.sft.model import load_base, quiet_libraries
@@ -32,31 +29,25 @@ SCHEME = "causal-lm-v1"
 ONE_TOKEN, WHOLE_STRING = "one token a digit", "whole strings"
 
 
-class CausalJudge:
+class CausalJudge(RubricJudge):
     """Rates by a loaded model; ``method`` says how the digits are read."""
 
+    no_digit = "too little probability on the digits"
+
     def __init__(self, model: Any, tokenizer: Any, rubric: Rubric) -> None:
-        self.model, self.tokenizer, self.rubric = model, tokenizer, rubric
+        super().__init__(rubric)
+        self.model, self.tokenizer = model, tokenizer
         self.digits = digit_tokens(tokenizer)
         self.method = ONE_TOKEN if all(self.digits.values()) else WHOLE_STRING
-        self._reasons: dict[tuple[str, str], str] = {}
 
-    def rate(self, pairs: Sequence[tuple[str, str]]) -> list[RubricRating | None]:
-        """Rates (seeker's message, reply) pairs, in order; None where the digits have too little probability."""
-        return [self._rate(pair) for pair in pairs]
-
-    def reason(self, pair: tuple[str, str]) -> str:
-        """Why a pair was left unrated."""
-        return self._reasons[pair]
-
-    def probabilities(self, criterion: str, seeker: str, reply: str) -> dict[int, float] | None:
-        """Probability of each digit as the answer; None if the call does not fit the model's context."""
+    def probabilities(self, criterion: str, seeker: str, reply: str) -> dict[int, float]:
+        """Probability of each digit as the answer. Raises NoVerdictError if the call does not fit the context."""
         ids = self.tokenizer.apply_chat_template(
             self.rubric.messages(criterion, seeker, reply), tokenize=True, add_generation_prompt=True, return_dict=False
         )
         longest = getattr(self.model.config, "max_position_embeddings", None)
         if longest is not None and len(ids) + max(len(self._string(d)) for d in DIGITS) > longest:
-            return None
+            raise NoVerdictError("does not fit the judge's context")
         if self.method == ONE_TOKEN:
             last = self._log_probabilities(ids)[-1]
             return {d: math.fsum(math.exp(float(last[t])) for t in tokens) for d, tokens in self.digits.items()}
@@ -66,20 +57,6 @@ class CausalJudge:
             rows = self._log_probabilities([*ids, *string])[len(ids) - 1 : -1]
             found[digit] = math.exp(sum(float(row[token]) for row, token in zip(rows, string, strict=True)))
         return found
-
-    def _rate(self, pair: tuple[str, str]) -> RubricRating | None:
-        answers = {}
-        for criterion in MECHANISMS:
-            probabilities = self.probabilities(criterion, *pair)
-            if probabilities is None:
-                self._reasons[pair] = "does not fit the judge's context"
-                return None
-            expected = expected_digit(probabilities)
-            if expected is None:
-                self._reasons[pair] = "too little probability on the digits"
-                return None
-            answers[criterion] = expected
-        return combine(answers)
 
     def _string(self, digit: int) -> list[int]:
         return list(self.tokenizer.encode(str(digit), add_special_tokens=False))
@@ -120,7 +97,7 @@ def make_card(
     return {
         "kind": KIND,
         "judge": f"{SCHEME}:{Path(name).name}",
-        "digest": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        "digest": identity_digest(identity),
         "identity": identity,
         "rubric": rubric,
         "pointer": asdict(pointer),
@@ -132,12 +109,7 @@ def make_card(
 
 def load_causal_judge(card: Mapping[str, Any]) -> CausalJudge:
     """The judge of a card. Raises HeartwoodError if the model's files or the rubric have changed since."""
-    rubric = read_rubric(card["rubric"])
-    if rubric.digest != card["identity"]["rubric"]:
-        raise HeartwoodError(
-            f"the rubric {rubric.name} has sha256 {rubric.digest}, the judge's card says {card['identity']['rubric']}",
-            hint="run `dvc repro judge`",
-        )
+    rubric = rubric_of(card)
     model, tokenizer = load_base(
         BasePointer(**card["pointer"]), choose(card["device"], card["threads"]), card["quantisation"]
     )

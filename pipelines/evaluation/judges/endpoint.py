@@ -13,7 +13,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,12 @@ from curation.errors import HeartwoodError
 from pipelines.evaluation.judges.rubric import (
     DIGITS,
     FEWEST_MASS,
+    NoVerdictError,
     Rubric,
-    RubricRating,
-    combine,
-    expected_digit,
+    RubricJudge,
+    identity_digest,
     read_rubric,
+    rubric_of,
 )
 from pipelines.evaluation.ratings import MECHANISMS
 
@@ -62,33 +63,22 @@ class EndpointSettings:
     price_completion: float
 
 
-class _NoAnswerError(Exception):
-    """No verdict, and why, in a few words that hold no text of the pair and no secret."""
+class EndpointJudge(RubricJudge):
+    """Rates over HTTP. ``folder`` keeps answers by content, so that a run that was cut off goes on where it was.
 
+    Rating raises HeartwoodError where the address refuses the request as such (key, model, form), or `MOST_FAILURES`
+    calls in a row had no answer.
+    """
 
-class EndpointJudge:
-    """Rates over HTTP. ``folder`` keeps answers by content, so that a run that was cut off goes on where it was."""
+    no_digit = "no digit from 1 to 5 in the answer"
 
     def __init__(self, settings: EndpointSettings, rubric: Rubric, method: Method, folder: Path | None = None) -> None:
-        self.settings, self.rubric, self.method = settings, rubric, method
+        super().__init__(rubric)
+        self.settings, self.method = settings, method
         self.folder = folder or cache_folder() / "judge"
-        self._reasons: dict[tuple[str, str], str] = {}
         self._tokens: Counter[str] = Counter()
         self._failures = 0
         self._next_call = 0.0
-
-    def rate(self, pairs: Sequence[tuple[str, str]]) -> list[RubricRating | None]:
-        """Rates (seeker's message, reply) pairs, in order; None where there is no verdict.
-
-        Raises:
-            HeartwoodError: the address refuses the request as such (key, model, form), or `MOST_FAILURES` calls in a row
-                had no answer.
-        """
-        return [self._rate(pair) for pair in pairs]
-
-    def reason(self, pair: tuple[str, str]) -> str:
-        """Why a pair was left unrated."""
-        return self._reasons[pair]
 
     def usage(self) -> dict[str, Any]:
         """Calls and tokens of all answers used, kept ones included, and what they cost at the given prices."""
@@ -101,31 +91,17 @@ class EndpointJudge:
             "cost": round(cost, 6),
         }
 
-    def _rate(self, pair: tuple[str, str]) -> RubricRating | None:
-        answers = {}
-        for criterion in MECHANISMS:
-            try:
-                answers[criterion] = self._answer(criterion, pair)
-            except _NoAnswerError as why:
-                self._reasons[pair] = str(why)
-                return None
-        return combine(answers)
-
-    def _answer(self, criterion: str, pair: tuple[str, str]) -> float:
-        messages = self.rubric.messages(criterion, *pair)
+    def probabilities(self, criterion: str, seeker: str, reply: str) -> dict[int, float]:
+        """Probability of each digit in the answer, or its share of the samples. Raises NoVerdictError without answer."""
+        messages = self.rubric.messages(criterion, seeker, reply)
         if self.method == "logprobs":
-            choice = self._ask(messages, 0)
-            probabilities = digit_probabilities(choice)
+            probabilities = digit_probabilities(self._ask(messages, 0))
             if probabilities is None:
-                raise _NoAnswerError("the answer came without logprobs")
-        else:
-            said = [digit_of(self._ask(messages, sample)) for sample in range(self.settings.samples)]
-            share = Counter(digit for digit in said if digit is not None)
-            probabilities = {digit: count / len(said) for digit, count in share.items()}
-        expected = expected_digit(probabilities)
-        if expected is None:
-            raise _NoAnswerError("no digit from 1 to 5 in the answer")
-        return expected
+                raise NoVerdictError("the answer came without logprobs")
+            return probabilities
+        said = [digit_of(self._ask(messages, sample)) for sample in range(self.settings.samples)]
+        share = Counter(digit for digit in said if digit is not None)
+        return {digit: count / len(said) for digit, count in share.items()}
 
     def _ask(self, messages: list[dict[str, str]], sample: int) -> dict[str, Any]:
         """One choice, kept or asked for now."""
@@ -135,7 +111,7 @@ class EndpointJudge:
         if answer is None:
             try:
                 answer = self._call(body)
-            except _NoAnswerError as why:
+            except NoVerdictError as why:
                 self._failures += 1
                 if self._failures >= MOST_FAILURES:
                     raise HeartwoodError(
@@ -170,7 +146,7 @@ class EndpointJudge:
                 if wait > LONGEST_WAIT:
                     break
                 time.sleep(wait)
-        raise _NoAnswerError(why)
+        raise NoVerdictError(why)
 
     def _post(self, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], bytes, str]:
         """(status or 0, headers, body, what went wrong)."""
@@ -292,7 +268,7 @@ def probe(settings: EndpointSettings, rubric: Rubric, folder: Path | None = None
         judge = EndpointJudge(settings, rubric, method, folder)
         try:
             choice = judge._ask(messages, 0)
-        except (_NoAnswerError, HeartwoodError) as error:
+        except (NoVerdictError, HeartwoodError) as error:
             # Some servers refuse a request for logprobs altogether.
             failed = str(error)
             continue
@@ -323,7 +299,7 @@ def make_card(settings: EndpointSettings, rubric: str) -> dict[str, Any]:
     return {
         "kind": KIND,
         "judge": f"{SCHEME}:{settings.model}",
-        "digest": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        "digest": identity_digest(identity),
         "identity": identity,
         "rubric": rubric,
         "model": settings.model,
@@ -334,10 +310,4 @@ def make_card(settings: EndpointSettings, rubric: str) -> dict[str, Any]:
 
 def load_endpoint_judge(card: Mapping[str, Any]) -> EndpointJudge:
     """The judge of a card. Raises HeartwoodError if the rubric has changed since."""
-    rubric = read_rubric(card["rubric"])
-    if rubric.digest != card["identity"]["rubric"]:
-        raise HeartwoodError(
-            f"the rubric {rubric.name} has sha256 {rubric.digest}, the judge's card says {card['identity']['rubric']}",
-            hint="run `dvc repro judge`",
-        )
-    return EndpointJudge(EndpointSettings(**card["settings"]), rubric, card["method"])
+    return EndpointJudge(EndpointSettings(**card["settings"]), rubric_of(card), card["method"])

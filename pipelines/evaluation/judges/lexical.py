@@ -71,6 +71,8 @@ class LexicalHeads:
 def fit_lexical(pairs: Sequence[tuple[str, str]], targets: _Floats, weights: _Floats) -> LexicalHeads:
     """The heads fitted to (seeker, reply) pairs. Same arguments, same bytes (with the same versions on one machine).
 
+    Linear algebra runs on one thread: with two, sums come in another order, and the last bits differ.
+
     Args:
         pairs: the texts.
         targets: share of raters above each threshold; shape (pairs, M, T), NaN where unknown.
@@ -161,12 +163,14 @@ def _logistic(x: Any, target: _Floats, weight: _Floats) -> tuple[_Floats, float]
     """
     from scipy import sparse
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     answers = np.repeat([1, 0], len(target))
     shares = np.concatenate((target * weight, (1 - target) * weight))
     used = shares > 0
     model = LogisticRegression(C=STRENGTH, tol=_TOLERANCE, max_iter=_MOST_STEPS)
-    model.fit(sparse.vstack((x, x)).tocsr()[used], answers[used], sample_weight=shares[used])
+    with threadpool_limits(1, user_api="blas"):
+        model.fit(sparse.vstack((x, x)).tocsr()[used], answers[used], sample_weight=shares[used])
     return model.coef_[0], float(model.intercept_[0])
 
 

@@ -1,6 +1,7 @@
 """Rating anybody's file of (seeker_post, response_post) pairs, and agreement with human levels that it may hold."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,24 @@ from curation.text import fold
 from pipelines.evaluation.gates import gate
 from pipelines.evaluation.judges.agreement import HUMAN_CEILING, agreement, groups
 from pipelines.evaluation.ratings import FILES, LEVELS, MECHANISMS, RatedPair
-from pipelines.evaluation.score import DEGENERATE, DEGENERATE_INDEX, RATED, UNSCORED, Judge
+from pipelines.evaluation.score import (
+    DEGENERATE,
+    DEGENERATE_INDEX,
+    NO_RATING,
+    RATED,
+    UNSCORED,
+    Explains,
+    Judge,
+    checked_mechanisms,
+)
+from pipelines.layout import REPORTS
+from pipelines.settings.evaluation import JudgeParams
+from pipelines.settings.strict import parse_section, read_params
 
 SEEKER, REPLY, LEVEL = "seeker_post", "response_post", "level"
 FEWEST_LABELS = 2
+MADE, SHIPPED = Path("models/judge"), Path("models/judge_head")
+NOT_CHECKED = "not checked"
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,34 @@ class PairFile:
     unusable: list[Unusable]
     labelled: tuple[str, ...]
     sha256: str
+
+
+def find_judge() -> Path:
+    """The folder of the judge that is meant if none is named: the pipeline's, else the shipped one.
+
+    Raises:
+        HeartwoodError: the pipeline has made no judge yet, and params.yaml asks for another than the shipped one.
+    """
+    params = Path("params.yaml")
+    if MADE.is_dir() or not params.is_file():
+        return MADE if MADE.is_dir() else SHIPPED
+    asked = parse_section(JudgeParams, read_params(params).get("judge"), "judge")
+    if (asked.kind, asked.ratings) != ("epitome", "shipped"):
+        raise HeartwoodError(
+            f"{MADE} is missing, and params.yaml asks for another judge than the shipped one"
+            f" (judge.kind {asked.kind}, judge.ratings {asked.ratings})",
+            hint=f"run `dvc repro judge`, or name one: --judge {SHIPPED}",
+        )
+    return SHIPPED
+
+
+def label_of(card: Mapping[str, Any]) -> str:
+    """The label that the invariance suite gave a judge: from its card, or from the report of the judge of its digest."""
+    if "invariance" in card:
+        return str(card["invariance"]["label"])
+    report = REPORTS / "judge.json"
+    found = json.loads(report.read_text("utf-8")) if report.is_file() else {}
+    return str(found["label"]) if found.get("digest") == card["digest"] else NOT_CHECKED
 
 
 def read_pairs(path: Path, mechanism: str | None = None) -> PairFile:
@@ -97,9 +140,12 @@ def rate_pairs(judge: Judge, rows: Sequence[PairRow]) -> list[dict[str, Any]]:
         if reason:
             made |= {"status": DEGENERATE, "reason": reason, "index": DEGENERATE_INDEX}
         elif (rating := next(ratings)) is None:
-            made |= {"status": UNSCORED, "reason": "the judge gave no rating"}
+            made |= {
+                "status": UNSCORED,
+                "reason": judge.reason((row.seeker, row.reply)) if isinstance(judge, Explains) else NO_RATING,
+            }
         else:
-            made |= {"index": rating.index, **{m: getattr(rating, m) for m in MECHANISMS}}
+            made |= {"index": rating.index, **checked_mechanisms(rating, f"the reply of row {row.number}")}
         found.append(made)
     return found
 

@@ -151,7 +151,7 @@ def assemble(
 ) -> tuple[EpitomeJudge, dict[str, Any]]:
     """The judge of these members, and the agreement of what was found out of fold."""
     heads = fit_lexical(*lexical_rows(pairs, seed))
-    rows, levels = _ratings(pairs)
+    rows, levels = rating_rows(pairs)
     group = groups(pairs)
     held_out = {kind: _held_out(found, rows, levels, kind) for kind in (LEXICAL, BLEND)}
     report: dict[str, Any] = {}
@@ -177,14 +177,14 @@ def assemble(
     kept = np.stack([held_out[chosen[m]][:, k] for k, m in enumerate(MECHANISMS)], axis=1)
     report["index"] = _index_agreement(kept, rows, levels, group, seed)
     everyone = np.ones(len(pairs), dtype=bool)
-    stack = np.stack([_stacks(found, everyone, rows, levels, chosen[m])[k] for k, m in enumerate(MECHANISMS)])
+    stack = np.stack([stacks(found, everyone, rows, levels, chosen[m])[k] for k, m in enumerate(MECHANISMS)])
     report["fit"] = _fit_report(found)
     seekers = sentence_vectors([pair.seeker for pair in pairs])
     tensors = {
         **{f"lexical.{name}": value for name, value in heads.tensors.items()},
         **{f"pair.{n}.{name}": value for n, member in enumerate(members) for name, value in member.tensors.items()},
         "stack": stack.astype(np.float32),
-        "fit_scale": _fit_scale(found, everyone).astype(np.float32),
+        "fit_scale": fit_scale(found, everyone).astype(np.float32),
         "mean_seeker": seekers.mean(axis=0).astype(np.float32),
     }
     return EpitomeJudge(tensors), report
@@ -194,7 +194,7 @@ def _numbers(value: float, low: float, high: float) -> dict[str, float]:
     return {"value": round(value, DIGITS), "low": round(low, DIGITS), "high": round(high, DIGITS)}
 
 
-def _ratings(pairs: Sequence[RatedPair]) -> tuple[dict[str, _Ints], dict[str, _Ints]]:
+def rating_rows(pairs: Sequence[RatedPair]) -> tuple[dict[str, _Ints], dict[str, _Ints]]:
     """The pair and the level of each rating, by mechanism."""
     rows = {m: np.array([i for i, p in enumerate(pairs) for _ in p.levels[m]], dtype=np.int64) for m in MECHANISMS}
     levels = {m: np.array([y for p in pairs for y in p.levels[m]], dtype=np.int64) for m in MECHANISMS}
@@ -206,13 +206,13 @@ def _held_out(found: OutOfFold, rows: Mapping[str, _Ints], levels: Mapping[str, 
     expected = np.zeros(found.floor.shape)
     for fold in range(FOLDS):
         here = found.fold == fold
-        stack = _stacks(found, ~here, rows, levels, kind)
-        fits = fitting(found.fit[here], _fit_scale(found, ~here))
+        stack = stacks(found, ~here, rows, levels, kind)
+        fits = fitting(found.fit[here], fit_scale(found, ~here))
         expected[here] = expectation(blend(found.lexical[here], found.pair[here], stack)) * fits[:, None]
     return expected
 
 
-def _stacks(
+def stacks(
     found: OutOfFold, known: npt.NDArray[np.bool_], rows: Mapping[str, _Ints], levels: Mapping[str, _Ints], kind: str
 ) -> _Floats:
     """Weights of lexical and pair logit and intercept by mechanism and threshold, from the ``known`` pairs."""
@@ -228,7 +228,7 @@ def _stacks(
     return stack
 
 
-def _fit_scale(found: OutOfFold, known: npt.NDArray[np.bool_]) -> _Floats:
+def fit_scale(found: OutOfFold, known: npt.NDArray[np.bool_]) -> _Floats:
     """Weights and intercept of the log odds of a true pair against a stranger's, at even odds."""
     value = np.concatenate((found.fit[known], found.stranger[known]))
     return _logistic(value, np.arange(len(value)) < int(known.sum()))
@@ -239,7 +239,7 @@ def _fit_report(found: OutOfFold) -> dict[str, float]:
     true, strange = np.zeros(len(found.fold)), np.zeros(len(found.fold))
     for fold in range(FOLDS):
         here = found.fold == fold
-        scale = _fit_scale(found, ~here)
+        scale = fit_scale(found, ~here)
         true[here], strange[here] = (x[here] @ scale[:-1] + scale[-1] for x in (found.fit, found.stranger))
     above = (true[:, None] > strange[None, :]).mean() + (true[:, None] == strange[None, :]).mean() / 2
     return {
@@ -333,7 +333,8 @@ def judge_card(ratings: Ratings, report: Mapping[str, Any], seed: int, recipe: R
             "The kinds of changed replies it was trained with were chosen knowing the checks of the invariance suite;"
             " the suite's cases are not among them.",
             "Features, recipe and the stranger's prior were chosen by looking at out-of-fold agreement on these folds, so it"
-            " is somewhat optimistic. The shipped judge averages two encoders; agreement is that of single ones.",
+            " is somewhat optimistic. The shipped judge averages two encoders; the agreement is that of single ones, and the"
+            " mean's was not measured.",
             "It says nothing about safety, truth or clinical quality.",
         ],
     }

@@ -7,9 +7,11 @@ index as the default judge's, ``1 + min(4, sum)``; that is a definition, not agr
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from curation.errors import HeartwoodError
 from pipelines.evaluation.ratings import MECHANISMS
@@ -69,6 +71,63 @@ def read_rubric(name: str) -> Rubric:
         levels = "\n".join(f"{digit}: {criterion['levels'][str(digit)]}" for digit in DIGITS)
         questions[mechanism] = f"{criterion['question']}\n{levels}"
     return Rubric(content["rubric"], content["system"], questions, hashlib.sha256(data).hexdigest())
+
+
+class NoVerdictError(Exception):
+    """No verdict, and why, in a few words that hold no text of the pair and no secret."""
+
+
+class RubricJudge(ABC):
+    """Asks one question a criterion and weighs the digits of the answer; a kind of judge says how it gets them."""
+
+    no_digit: str
+    """Why a pair is unrated when the digits together have less than `FEWEST_MASS`."""
+
+    def __init__(self, rubric: Rubric) -> None:
+        self.rubric = rubric
+        self._reasons: dict[tuple[str, str], str] = {}
+
+    @abstractmethod
+    def probabilities(self, criterion: str, seeker: str, reply: str) -> Mapping[int, float]:
+        """Probability of each digit as the answer. Raises NoVerdictError if there is no answer."""
+
+    def rate(self, pairs: Sequence[tuple[str, str]]) -> list[RubricRating | None]:
+        """Rates (seeker's message, reply) pairs, in order; None where there is no verdict."""
+        return [self._rate(pair) for pair in pairs]
+
+    def reason(self, pair: tuple[str, str]) -> str:
+        """Why a pair was left unrated."""
+        return self._reasons[pair]
+
+    def _rate(self, pair: tuple[str, str]) -> RubricRating | None:
+        answers = {}
+        for criterion in MECHANISMS:
+            try:
+                expected = expected_digit(self.probabilities(criterion, *pair))
+            except NoVerdictError as why:
+                self._reasons[pair] = str(why)
+                return None
+            if expected is None:
+                self._reasons[pair] = self.no_digit
+                return None
+            answers[criterion] = expected
+        return combine(answers)
+
+
+def rubric_of(card: Mapping[str, Any]) -> Rubric:
+    """The rubric of a judge's card. Raises HeartwoodError if it has changed since."""
+    rubric = read_rubric(card["rubric"])
+    if rubric.digest != card["identity"]["rubric"]:
+        raise HeartwoodError(
+            f"the rubric {rubric.name} has sha256 {rubric.digest}, the judge's card says {card['identity']['rubric']}",
+            hint="run `dvc repro judge`",
+        )
+    return rubric
+
+
+def identity_digest(identity: Mapping[str, Any]) -> str:
+    """sha256 over all that makes a judge what it is."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def combine(answers: Mapping[str, float]) -> RubricRating:
