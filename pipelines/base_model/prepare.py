@@ -130,6 +130,34 @@ def read_novel_chunks(path: Path) -> list[str]:
     return chunks
 
 
+def read_everyday(folder: Path) -> list[Dialogue]:
+    """Read the everyday dialogues of ``folder/*.txt``, in the order of file names and lines.
+
+    A dialogue is a block of lines ``U: ...`` and ``A: ...`` in turn, from a ``U`` to an ``A``; an empty line ends it.
+
+    Raises HeartwoodError naming file and line where a turn is out of turn or empty.
+    """
+    dialogues: list[Dialogue] = []
+    for path in sorted(folder.glob("*.txt")):
+        turns: list[str] = []
+        lines = [*path.read_text(encoding="utf-8").splitlines(), ""]
+        for number, line in enumerate(lines, start=1):
+            speaker = "UA"[len(turns) % 2]
+            if line.startswith(f"{speaker}: ") and line[3:].strip():
+                turns.append(line[3:])
+            elif not line and turns and len(turns) % 2 == 0:
+                dialogues.append(Dialogue.from_turns("everyday", turns))
+                turns = []
+            elif line or turns:
+                raise HeartwoodError(
+                    f"{path}: line {number}: {line[:60]!r}, expected a turn that starts with '{speaker}: '",
+                    hint="Write dialogues as 'U: ' and 'A: ' lines in turn, with an empty line after each.",
+                )
+    if not dialogues:
+        raise HeartwoodError(f"{folder}: no dialogues in *.txt", hint="Point --everyday at the folder that holds them.")
+    return dialogues
+
+
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer and wrap it with the special tokens and the chat template.
 

@@ -117,15 +117,15 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
     return LlamaForCausalLM(config)
 
 
-def build_optimizer(model: LlamaForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
+def build_optimizer(model: LlamaForCausalLM, *, peak_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """Return AdamW that decays matrices but not norms."""
     matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
     vectors = [weight for weight in model.parameters() if weight.dim() < 2]
     groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.peak_rate, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.95))
 
 
 def batch_loss(model: LlamaForCausalLM, rows: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def train(data: Path, out: Path, recipe: Recipe, *, device: str) -> list[dict[st
     torch.set_float32_matmul_precision("high")
     model = build_model(recipe, tokenizer)
     torch.nn.Module.to(model, device)
-    optimizer = build_optimizer(model, recipe)
+    optimizer = build_optimizer(model, peak_rate=recipe.peak_rate, weight_decay=recipe.weight_decay)
 
     out.mkdir(parents=True, exist_ok=True)
     log: list[dict[str, float]] = []
