@@ -10,7 +10,8 @@ import hashlib
 import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,28 @@ class Origin:
     last_row: int
 
 
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the cyclic collector away while a table becomes objects: a ``with`` block, or a decorator.
+
+    Tables are millions of small objects that stay and have no cycles; walking them again and again takes longer than
+    making them.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces, in NFC; the byte form that every content digest is taken over."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", _CANONICAL.encode(value))
 
 
 def digest(value: object) -> str:
@@ -216,14 +235,8 @@ def write_records(conversations: Iterable[Conversation], path: Path) -> None:
 
 def read_records(path: Path) -> list[Conversation]:
     """Read what ``write_records`` wrote."""
-    # A hundred thousand small objects that all stay: the cyclic collector would walk them again and again.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with collector_paused():
         return [from_row(row) for row in pq.read_table(path).to_pylist()]
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def distinct_texts(paths: Iterable[Path]) -> list[str]:
