@@ -199,9 +199,10 @@ def deduplicate(conversations: Iterable[Conversation], settings: DedupSettings, 
 
 
 def _deduplicate_kind(rows: list[Conversation], settings: DedupSettings, encode: Encode | None) -> DedupResult:
-    stock_rows = [c for c in rows if is_generic(joined(c), settings.generic_words)]
-    stock = {c.uid for c in stock_rows}
-    others = [c for c in rows if c.uid not in stock]
+    stock_rows: list[Conversation] = []
+    others: list[Conversation] = []
+    for row in rows:
+        (stock_rows if is_generic(joined(row), settings.generic_words) else others).append(row)
     conflicts = _conflicts(others)
     resolved = _resolve_conflicts(others, conflicts, settings)
     decisions = _decide(resolved.rows, settings, encode, resolved.survivors)
