@@ -6,7 +6,7 @@ it matches directly (semhash 0.5's rule; transitive closure deletes distinct tem
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -201,11 +201,13 @@ def deduplicate(conversations: Iterable[Conversation], settings: DedupSettings, 
 def _deduplicate_kind(rows: list[Conversation], settings: DedupSettings, encode: Encode | None) -> DedupResult:
     stock_rows: list[Conversation] = []
     others: list[Conversation] = []
+    texts = {row.uid: joined(row) for row in rows}
     for row in rows:
-        (stock_rows if is_generic(joined(row), settings.generic_words) else others).append(row)
-    conflicts = _conflicts(others)
+        (stock_rows if is_generic(texts[row.uid], settings.generic_words) else others).append(row)
+    conflicts = _conflicts(others, texts)
     resolved = _resolve_conflicts(others, conflicts, settings)
-    decisions = _decide(resolved.rows, settings, encode, resolved.survivors)
+    compared = [texts.get(row.uid) or joined(row) for row in resolved.rows]
+    decisions = _decide(resolved.rows, compared, settings, encode, resolved.survivors)
     kept, removals, close = [], [], []
     for row, match in zip(resolved.rows, decisions.matches, strict=True):
         if match is None:
@@ -216,7 +218,7 @@ def _deduplicate_kind(rows: list[Conversation], settings: DedupSettings, encode:
     for i, match, removed in decisions.close:
         row, other = resolved.rows[i], resolved.rows[match.other]
         close.append(Decision(match.rule, match.score, removed, row.uid, spoken(row), other.uid, spoken(other)))
-    stock_conflicts = len(_conflicts(stock_rows))
+    stock_conflicts = len(_conflicts(stock_rows, texts))
     return DedupResult(
         kept + stock_rows,
         resolved.removals + removals,
@@ -227,11 +229,11 @@ def _deduplicate_kind(rows: list[Conversation], settings: DedupSettings, encode:
     )
 
 
-def _conflicts(rows: Iterable[Conversation]) -> list[list[Conversation]]:
-    """The groups of equal folded text whose copies disagree in their labels, each in uid order."""
+def _conflicts(rows: Iterable[Conversation], texts: Mapping[str, str]) -> list[list[Conversation]]:
+    """The groups of equal folded text (``texts``, by uid) whose copies disagree in their labels, each in uid order."""
     groups: dict[str, list[Conversation]] = defaultdict(list)
     for row in rows:
-        groups[joined(row)].append(row)
+        groups[texts[row.uid]].append(row)
     return [group for group in groups.values() if len({c.emotions for c in group}) > 1]
 
 
@@ -279,10 +281,13 @@ class _Decisions:
 
 
 def _decide(
-    rows: Sequence[Conversation], settings: DedupSettings, encode: Encode | None, protected: set[str]
+    rows: Sequence[Conversation],
+    texts: Sequence[str],
+    settings: DedupSettings,
+    encode: Encode | None,
+    protected: set[str],
 ) -> _Decisions:
     """Visit rows in uid order; protected rows (survivors of a label merge) come first and always stay."""
-    texts = [joined(c) for c in rows]
     codes: dict[Hashable, int] = {}
     classes = np.array([codes.setdefault(c.emotions, len(codes)) for c in rows], dtype=np.int64)
     near = _Near(texts, settings)
