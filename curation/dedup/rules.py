@@ -5,7 +5,7 @@ matches an already kept record is removed in its favour, so every removed record
 it matches directly (semhash 0.5's rule; transitive closure deletes distinct templated chats, marin#6854).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashLSH
 
 from curation.ledger import Removal
-from curation.neighbours import Encode, Vectors
+from curation.neighbours import Encode, Vectors, may_have_neighbours
 from curation.records import Conversation, by_uid, content_id
 from curation.review import MARGIN, Decision
 from curation.text import FOLD, equality_key, is_generic, jaccard, shingles
@@ -141,6 +141,12 @@ class _Semantic:
         self._two_sided = np.array([any(t.role == "assistant" for t in c.turns) for c in rows])
         self._classes = classes
         self._floor = floor
+        # A row with no other near its user side need not be compared again, and no other with it.
+        copies = Counter(c.turns for c in rows)
+        single = np.array([copies[c.turns] == 1 for c in rows], dtype=bool)
+        first = np.unique([i for i, c in enumerate(rows) if copies.pop(c.turns, 0)]).astype(np.intp)
+        self._near = ~single
+        self._near[first] |= may_have_neighbours(self._user[first], floor)
 
     def _scores(self, rows: NDArray[np.intp], others: NDArray[np.intp]) -> tuple[NDArray[np.intp], Vectors]:
         """Positions of the rows whose user side comes near another's, and the scores of these against the others."""
@@ -161,9 +167,12 @@ class _Semantic:
         """The most similar kept row for each row, ties to the first; and by position the scores among the rows."""
         best: list[Match | None] = [None] * len(rows)
         all_kept = np.asarray(kept, dtype=np.intp)
+        all_kept = all_kept[self._near[all_kept]]
+        queries = np.flatnonzero(self._near[rows])
         for offset in range(0, len(all_kept), _CHUNK):
             part = all_kept[offset : offset + _CHUNK]
-            for position, scores in zip(*self._scores(rows, part), strict=True):
+            for index, scores in zip(*self._scores(rows[queries], part), strict=True):
+                position = int(queries[index])
                 column = int(scores.argmax())
                 score, before = float(scores[column]), best[position]
                 if score > (before.score if before else -1.0):
