@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from curation.records import Conversation
@@ -25,8 +26,17 @@ PATTERNS = {
         r")(?![\w-])"
     ),
 }
-# Each of the patterns needs one of these; most texts have none and need no second look.
-_ANY = re.compile(r"[@/\d]|www\.", re.IGNORECASE)
+_SIGN = re.compile(r"[@/\d]")
+
+
+def may_hold_contacts(text: str) -> bool:
+    """Whether the text has a sign that each of the patterns needs; most texts have none and need no second look."""
+    return _SIGN.search(text) is not None or "www." in text.lower()
+
+
+def any_contacts(texts: Sequence[str]) -> bool:
+    """Whether a contact detail stands in one of the texts."""
+    return may_hold_contacts("\n".join(texts)) and any(map(find_contacts, texts))
 
 
 def find_contacts(text: str) -> dict[str, int]:
@@ -37,7 +47,7 @@ def find_contacts(text: str) -> dict[str, int]:
 def mask_contacts(text: str) -> tuple[str, dict[str, int]]:
     """The text with each contact detail replaced by ``[URL]``, ``[EMAIL]`` or ``[PHONE]``, and the counts."""
     counts: dict[str, int] = {}
-    if not _ANY.search(text):
+    if not may_hold_contacts(text):
         return text, counts
     # A detail that stands right behind another is seen as one only when that is masked.
     found = True
@@ -53,14 +63,18 @@ def mask_contacts(text: str) -> tuple[str, dict[str, int]]:
 
 def mask_conversation(conversation: Conversation) -> tuple[Conversation, dict[str, int]]:
     """The conversation with contact details masked in its turns and situation, and the counts by kind."""
-    masked = [mask_contacts(text) for text in (conversation.situation, *(t.text for t in conversation.turns))]
+    texts = [conversation.situation, *(t.text for t in conversation.turns)]
+    # One look at all texts: no sign crosses the line between two.
+    if not may_hold_contacts("\n".join(texts)):
+        return conversation, {}
+    masked = [mask_contacts(text) for text in texts]
     total: Counter[str] = Counter()
     for _, counts in masked:
         total.update(counts)
     if not total:
         return conversation, {}
-    (situation, _), *texts = masked
-    turns = tuple(replace(t, text=text) for t, (text, _) in zip(conversation.turns, texts, strict=True))
+    (situation, _), *spoken = masked
+    turns = tuple(replace(t, text=text) for t, (text, _) in zip(conversation.turns, spoken, strict=True))
     return replace(conversation, turns=turns, situation=situation), dict(total)
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curation.records import SCHEMA, Conversation, as_row, canonical_json, from_row, write_table
+from curation.records import SCHEMA, Conversation, canonical_json, column, read_records, to_table, write_table
 
 LEDGER_SCHEMA = pa.schema(
     [
@@ -40,23 +39,21 @@ class Removal:
 
 def write_ledger(removals: Iterable[Removal], path: Path) -> None:
     """Write the ledger, sorted by uid: the complete removed records and why each was removed."""
-    rows = [
-        {
-            **as_row(r.record),
-            "rule": r.rule,
-            "parameters": canonical_json(r.parameters),
-            "survivor": r.survivor,
-            "score": round(r.score, 6),
-            "detail": r.detail,
-        }
-        for r in sorted(removals, key=lambda r: (r.record.id, r.record.copy))
+    rows = sorted(removals, key=lambda r: (r.record.id, r.record.copy))
+    columns = [
+        *to_table([r.record for r in rows]).columns,
+        column(pa.string(), [r.rule for r in rows]),
+        column(pa.string(), [canonical_json(r.parameters) for r in rows]),
+        column(pa.string(), [r.survivor for r in rows]),
+        column(pa.float64(), [round(r.score, 6) for r in rows]),
+        column(pa.string(), [r.detail for r in rows]),
     ]
-    write_table(pa.Table.from_pylist(rows, schema=LEDGER_SCHEMA), path)
+    write_table(pa.Table.from_arrays(columns, schema=LEDGER_SCHEMA), path)
 
 
 def read_removed(path: Path) -> list[Conversation]:
     """The removed records of a ledger, as they were."""
-    return [from_row(row) for row in pq.read_table(path).to_pylist()]
+    return read_records(path)
 
 
 def by_source_and_rule(removals: Iterable[Removal]) -> dict[str, dict[str, int]]:

@@ -47,6 +47,34 @@ def nearest_above(queries: Vectors, base: Vectors, threshold: float) -> Iterator
     return _search(queries, base, threshold, nearest=True)
 
 
+def may_have_neighbours(vectors: Vectors, threshold: float) -> NDArray[np.bool_]:
+    """Which rows may have another row at or above the threshold, shape (n,); a row that may not has none.
+
+    Every row may where the CPU has no AMX: there, this takes as long as the comparison that it spares.
+
+    Args:
+        vectors: shape (n, d), rows of unit length or of zeros.
+        threshold: smallest cosine that counts.
+    """
+    if len(vectors) ** 2 < MANY_PAIRS or (product := _hardware_product()) is None:
+        return np.ones(len(vectors), dtype=bool)
+    proposals = _Bfloat16(vectors, product)
+
+    def find(start: int) -> NDArray[np.bool_]:
+        queries = vectors[start : start + proposals.rows]
+        error, blocks = proposals.blocks(queries)
+        best = np.full(len(queries), -np.inf, dtype=np.float32)
+        for offset, scores in blocks:
+            own = np.arange(max(start, offset), min(start + len(queries), offset + scores.shape[1]))
+            scores[own - start, own - offset] = -np.inf
+            np.maximum(best, scores.max(axis=1), out=best)
+        near: NDArray[np.bool_] = best >= threshold - error - 1e-6
+        return near
+
+    with ThreadPoolExecutor(proposals.workers, initializer=proposals.start_thread) as pool:
+        return np.concatenate(list(pool.map(find, range(0, len(vectors), proposals.rows))))
+
+
 class _Proposals(Protocol):
     """Approximate cosines of blocks of queries with blocks of the base.
 

@@ -10,7 +10,7 @@ from curation.jsonl import read_jsonl
 from curation.leakage import Detector, LeakageSettings, pieces
 from curation.leakage.residual import records_of, residual_leaks
 from curation.mixture import require_token_shares, resolve_shares
-from curation.records import read_records
+from curation.records import collector_paused, read_records
 from curation.text import equality_key
 from pipelines.layout import BASE, CLEAN, DEV_EXAMPLES, MIXTURE, PROMPTS, REPORTS, SPLIT, VECTORS
 from pipelines.progress import progress
@@ -23,6 +23,7 @@ from pipelines.sft.base import read_pointer, tokenizer_of
 from pipelines.sft.tokens import count_tokens
 
 
+@collector_paused()
 @progress("checking the mixture")
 def main(run: Run) -> None:
     """Write ``reports/check.json``; training depends on it."""

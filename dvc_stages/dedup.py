@@ -7,7 +7,7 @@ from curation.embedding import VectorTable
 from curation.errors import HeartwoodError
 from curation.jsonl import write_jsonl
 from curation.ledger import by_source_and_rule, write_ledger
-from curation.records import read_records, write_records
+from curation.records import collector_paused, read_records, write_records
 from curation.review import count_by_rule, sample
 from pipelines.layout import DEDUPLICATED, LEDGER, REPORTS, REVIEW, SPLIT, VECTORS, by_source
 from pipelines.progress import progress
@@ -16,6 +16,7 @@ from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import DedupParams
 
 
+@collector_paused()
 @progress("looking for duplicates")
 def main(run: Run) -> None:
     """Write deduplicated train, the ledger, the counts and a sample of close decisions."""

@@ -9,7 +9,7 @@ from curation.jsonl import read_jsonl, write_jsonl
 from curation.leakage import KINDS, Detector, LeakageSettings, measure_recall, remove_leaks
 from curation.leakage.planted import PARAPHRASES
 from curation.ledger import by_source_and_rule, write_ledger
-from curation.records import read_records, write_records
+from curation.records import collector_paused, read_records, write_records
 from curation.review import count_by_rule, sample
 from pipelines.layout import CLEAN, DEDUPLICATED, LEDGER, REPORTS, REVIEW, SPLIT, by_source
 from pipelines.progress import progress
@@ -18,6 +18,7 @@ from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import LeakageParams
 
 
+@collector_paused()
 @progress("looking for leaks")
 def main(run: Run) -> None:
     """Write clean train, the ledger, the leaks by kind and the recall by kind; recall under its gate fails."""

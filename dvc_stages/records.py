@@ -5,7 +5,7 @@ from typing import Any
 
 from curation.errors import HeartwoodError
 from curation.jsonl import write_jsonl
-from curation.records import Conversation, Origin, write_origins, write_records
+from curation.records import Conversation, Origin, collector_paused, write_origins, write_records
 from curation.sources import parse
 from curation.sources.intake import take_in
 from pipelines.layout import ORIGINS, QUARANTINE, RAW, RECORDS, REPORTS
@@ -15,6 +15,7 @@ from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import RecordsParams, parse_sources
 
 
+@collector_paused()
 @progress("reading raw files")
 def main(run: Run) -> None:
     """Write one Parquet table and one quarantine file a source, the origins and the counts."""

@@ -1,7 +1,7 @@
 """Records to train, dev and test, no structural group in two of them."""
 
 from curation.ledger import write_ledger
-from curation.records import read_records, write_records
+from curation.records import collector_paused, read_records, write_records
 from curation.splits import split_records
 from pipelines.layout import LEDGER, RECORDS, REPORTS, SPLIT, by_source
 from pipelines.provenance.lineage import write_json
@@ -9,6 +9,7 @@ from pipelines.provenance.stage import Run, execute
 from pipelines.settings.curation import SourceParams, SplitParams
 
 
+@collector_paused()
 def main(run: Run) -> None:
     """Write the three splits, the ledger of removed records and the counts."""
     params = run.section("split", SplitParams)

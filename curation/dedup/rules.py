@@ -5,8 +5,8 @@ matches an already kept record is removed in its favour, so every removed record
 it matches directly (semhash 0.5's rule; transitive closure deletes distinct templated chats, marin#6854).
 """
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashLSH
 
 from curation.ledger import Removal
-from curation.neighbours import Encode, Vectors
+from curation.neighbours import Encode, Vectors, may_have_neighbours
 from curation.records import Conversation, by_uid, content_id
 from curation.review import MARGIN, Decision
 from curation.text import FOLD, equality_key, is_generic, jaccard, shingles
@@ -141,6 +141,12 @@ class _Semantic:
         self._two_sided = np.array([any(t.role == "assistant" for t in c.turns) for c in rows])
         self._classes = classes
         self._floor = floor
+        # A row with no other near its user side need not be compared again, and no other with it.
+        copies = Counter(c.turns for c in rows)
+        single = np.array([copies[c.turns] == 1 for c in rows], dtype=bool)
+        first = np.unique([i for i, c in enumerate(rows) if copies.pop(c.turns, 0)]).astype(np.intp)
+        self._near = ~single
+        self._near[first] |= may_have_neighbours(self._user[first], floor)
 
     def _scores(self, rows: NDArray[np.intp], others: NDArray[np.intp]) -> tuple[NDArray[np.intp], Vectors]:
         """Positions of the rows whose user side comes near another's, and the scores of these against the others."""
@@ -161,9 +167,12 @@ class _Semantic:
         """The most similar kept row for each row, ties to the first; and by position the scores among the rows."""
         best: list[Match | None] = [None] * len(rows)
         all_kept = np.asarray(kept, dtype=np.intp)
+        all_kept = all_kept[self._near[all_kept]]
+        queries = np.flatnonzero(self._near[rows])
         for offset in range(0, len(all_kept), _CHUNK):
             part = all_kept[offset : offset + _CHUNK]
-            for position, scores in zip(*self._scores(rows, part), strict=True):
+            for index, scores in zip(*self._scores(rows[queries], part), strict=True):
+                position = int(queries[index])
                 column = int(scores.argmax())
                 score, before = float(scores[column]), best[position]
                 if score > (before.score if before else -1.0):
@@ -199,12 +208,15 @@ def deduplicate(conversations: Iterable[Conversation], settings: DedupSettings, 
 
 
 def _deduplicate_kind(rows: list[Conversation], settings: DedupSettings, encode: Encode | None) -> DedupResult:
-    stock_rows = [c for c in rows if is_generic(joined(c), settings.generic_words)]
-    stock = {c.uid for c in stock_rows}
-    others = [c for c in rows if c.uid not in stock]
-    conflicts = _conflicts(others)
+    stock_rows: list[Conversation] = []
+    others: list[Conversation] = []
+    texts = {row.uid: joined(row) for row in rows}
+    for row in rows:
+        (stock_rows if is_generic(texts[row.uid], settings.generic_words) else others).append(row)
+    conflicts = _conflicts(others, texts)
     resolved = _resolve_conflicts(others, conflicts, settings)
-    decisions = _decide(resolved.rows, settings, encode, resolved.survivors)
+    compared = [texts.get(row.uid) or joined(row) for row in resolved.rows]
+    decisions = _decide(resolved.rows, compared, settings, encode, resolved.survivors)
     kept, removals, close = [], [], []
     for row, match in zip(resolved.rows, decisions.matches, strict=True):
         if match is None:
@@ -215,7 +227,7 @@ def _deduplicate_kind(rows: list[Conversation], settings: DedupSettings, encode:
     for i, match, removed in decisions.close:
         row, other = resolved.rows[i], resolved.rows[match.other]
         close.append(Decision(match.rule, match.score, removed, row.uid, spoken(row), other.uid, spoken(other)))
-    stock_conflicts = len(_conflicts(stock_rows))
+    stock_conflicts = len(_conflicts(stock_rows, texts))
     return DedupResult(
         kept + stock_rows,
         resolved.removals + removals,
@@ -226,11 +238,11 @@ def _deduplicate_kind(rows: list[Conversation], settings: DedupSettings, encode:
     )
 
 
-def _conflicts(rows: Iterable[Conversation]) -> list[list[Conversation]]:
-    """The groups of equal folded text whose copies disagree in their labels, each in uid order."""
+def _conflicts(rows: Iterable[Conversation], texts: Mapping[str, str]) -> list[list[Conversation]]:
+    """The groups of equal folded text (``texts``, by uid) whose copies disagree in their labels, each in uid order."""
     groups: dict[str, list[Conversation]] = defaultdict(list)
     for row in rows:
-        groups[joined(row)].append(row)
+        groups[texts[row.uid]].append(row)
     return [group for group in groups.values() if len({c.emotions for c in group}) > 1]
 
 
@@ -278,10 +290,13 @@ class _Decisions:
 
 
 def _decide(
-    rows: Sequence[Conversation], settings: DedupSettings, encode: Encode | None, protected: set[str]
+    rows: Sequence[Conversation],
+    texts: Sequence[str],
+    settings: DedupSettings,
+    encode: Encode | None,
+    protected: set[str],
 ) -> _Decisions:
     """Visit rows in uid order; protected rows (survivors of a label merge) come first and always stay."""
-    texts = [joined(c) for c in rows]
     codes: dict[Hashable, int] = {}
     classes = np.array([codes.setdefault(c.emotions, len(codes)) for c in rows], dtype=np.int64)
     near = _Near(texts, settings)

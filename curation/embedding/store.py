@@ -18,7 +18,7 @@ from curation.cache import cache_folder
 from curation.embedding.minilm import DIGESTS, DIMENSIONS, SCHEME
 from curation.errors import HeartwoodError
 from curation.neighbours import Vectors
-from curation.records import text_digest
+from curation.records import column, text_digest
 
 Keys = NDArray[np.bytes_]
 Rows = NDArray[np.intp]
@@ -62,8 +62,9 @@ def write_vectors(keys: Keys, vectors: Vectors, path: Path) -> None:
         path: the file to write; its folder is made if missing.
     """
     values = np.ascontiguousarray(vectors, dtype="<f4")
-    column = pa.FixedSizeBinaryArray.from_buffers(SCHEMA.field("vector").type, len(keys), [None, pa.py_buffer(values)])
-    table = pa.Table.from_arrays([pa.array(keys.astype(str), pa.string()), column], schema=SCHEMA)
+    vector = pa.FixedSizeBinaryArray.from_buffers(SCHEMA.field("vector").type, len(keys), [None, pa.py_buffer(values)])
+    text = column(pa.string(), keys.astype(str).tolist())
+    table = pa.Table.from_arrays([text, vector], schema=SCHEMA)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
         table,
@@ -90,11 +91,11 @@ class VectorFile:
         with pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(SCHEMA):
                 raise ValueError(f"columns are {file.schema_arrow.names}")
-            column = file.read(columns=["text"]).column("text").to_pylist()
+            texts = file.read(columns=["text"]).column("text").to_pylist()
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        if any(key is None or len(key) != KEY_BYTES for key in column):
+        if any(key is None or len(key) != KEY_BYTES for key in texts):
             raise ValueError("a key is not a sha256")
-        self.keys: Keys = np.array(column, dtype=f"S{KEY_BYTES}")
+        self.keys: Keys = np.array(texts, dtype=f"S{KEY_BYTES}")
         if (self.keys[:-1] >= self.keys[1:]).any():
             raise ValueError("keys are not sorted")
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.intp)])
@@ -113,8 +114,8 @@ class VectorFile:
         with pq.ParquetFile(self._path) as file:
             for group in np.flatnonzero(np.diff(bounds)):
                 positions = order[bounds[group] : bounds[group + 1]]
-                column = file.read_row_group(int(group), columns=["vector"]).column("vector").combine_chunks()
-                block = np.frombuffer(column.buffers()[1], dtype="<f4").reshape(-1, DIMENSIONS)
+                stored = file.read_row_group(int(group), columns=["vector"]).column("vector").combine_chunks()
+                block = np.frombuffer(stored.buffers()[1], dtype="<f4").reshape(-1, DIMENSIONS)
                 yield positions, block[rows[positions] - self._starts[group]]
 
     def take(self, rows: Rows) -> Vectors:

@@ -36,7 +36,7 @@ from great_expectations.expectations.metrics.map_metric_provider.multicolumn_map
     MulticolumnMapMetricProvider,
 )
 
-from curation.contact import find_contacts
+from curation.contact import any_contacts
 from curation.expectations.conditions import (
     has_visible_text,
     missed_shares,
@@ -116,7 +116,7 @@ class NoContacts(MulticolumnMapMetricProvider):
     def _pandas(cls, column_list: pd.DataFrame, **_: Any) -> pd.Series:
         turns, situations = (column_list[name] for name in column_list.columns)
         pairs = zip(turns, situations, strict=True)
-        return _met((not any(map(find_contacts, (*texts, s))) for texts, s in pairs), column_list.index)
+        return _met((not any_contacts((*texts, situation)) for texts, situation in pairs), column_list.index)
 
 
 class ExpectTextsToHaveNoContactDetails(MulticolumnMapExpectation):

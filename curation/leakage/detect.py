@@ -9,13 +9,15 @@ vector alone; what such a text says of another stock phrase, or by its vector, i
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from curation.ledger import Removal
-from curation.neighbours import Encode, nearest_above, pairs_above
+from curation.neighbours import Encode, Vectors, nearest_above, pairs_above
 from curation.records import Conversation, by_uid
 from curation.review import MARGIN, Decision
 from curation.text import FOLD, equality_key, is_generic, shingles
@@ -24,6 +26,7 @@ EXACT, CONTAINED, SEMANTIC = "leakage-exact-v1", "leakage-contained-v1", "leakag
 _RANK = {EXACT: 0, CONTAINED: 1, SEMANTIC: 2}
 SIDE = {"user": "prompt", "assistant": "response", "situation": "situation"}
 STOCK_COVERAGE = 0.5
+_Found = TypeVar("_Found")
 GENERIC_POLICIES = ("remove", "strict", "keep")
 
 
@@ -113,6 +116,12 @@ class LeakedPair:
     held_out: Piece
 
 
+def texts_of(conversation: Conversation) -> list[str]:
+    """The texts of a record's pieces."""
+    texts = [t.text for t in conversation.turns]
+    return [*texts, conversation.situation] if conversation.situation else texts
+
+
 def pieces(conversation: Conversation) -> list[Piece]:
     """The texts of a record that leakage compares."""
     found = [Piece(conversation.uid, SIDE[t.role], t.text) for t in conversation.turns]
@@ -140,30 +149,54 @@ class Detector:
     _keys: list[str] = field(default_factory=list, init=False)
     _grams: list[frozenset[str]] = field(default_factory=list, init=False)
     _stock: list[bool] = field(default_factory=list, init=False)
+    _vectors: Vectors = field(init=False)
 
     def __post_init__(self) -> None:
-        """Index the distinct folded texts; pieces with one folded text are found together."""
-        for conversation in by_uid(self.held_out):
+        self._index(by_uid(self.held_out))
+
+    def extended(self, held_out: Iterable[Conversation]) -> "Detector":
+        """A detector of these held-out records too, behind those of this one, which stays as it is."""
+        more = by_uid(held_out)
+        keys = {equality_key(text) for c in more for text in texts_of(c)}
+        grams = {gram for key in keys for gram in self._shingles(key)}
+        other = copy(self)
+        other.held_out = [*self.held_out, *more]
+        other._by_fold = _with_own_lists(self._by_fold, keys)
+        other._by_shingle = _with_own_lists(self._by_shingle, grams)
+        other._by_rare = _with_own_lists(self._by_rare, grams)
+        other._keys, other._grams, other._stock = [*self._keys], [*self._grams], [*self._stock]
+        other._index(more)
+        return other
+
+    def _index(self, conversations: Iterable[Conversation]) -> None:
+        """Add the distinct folded texts; pieces with one folded text are found together."""
+        first = len(self._keys)
+        for conversation in conversations:
             for piece in pieces(conversation):
                 key = equality_key(piece.text)
                 if key not in self._by_fold:
                     self._add(key)
                 self._by_fold[key].append(Hit(EXACT, 1.0, piece))
-        for row, grams in enumerate(self._grams):
-            for gram in self._rare(grams):
+        for row in range(first, len(self._grams)):
+            grams = self._grams[row]
+            for gram in self._rarest(grams, len(grams) - self._needed(len(grams)) + 1):
                 self._by_rare[gram].append(row)
         if self.encode:
-            self._vectors = self.encode([self._by_fold[key][0].piece.text for key in self._keys])
+            vectors = self.encode([self._by_fold[key][0].piece.text for key in self._keys[first:]])
+            self._vectors = np.concatenate([self._vectors, vectors]) if first else vectors
             self._longer = np.flatnonzero(~np.array(self._stock, dtype=bool))
 
     def _add(self, key: str) -> None:
         row = len(self._keys)
-        grams = shingles(key.split(), self.settings.shingle_words)
+        grams = self._shingles(key)
         for gram in grams:
             self._by_shingle[gram].append(row)
         self._keys.append(key)
         self._grams.append(grams)
         self._stock.append(self.is_generic(key))
+
+    def _shingles(self, key: str) -> frozenset[str]:
+        return shingles(key.split(), self.settings.shingle_words)
 
     def is_generic(self, text: str) -> bool:
         """Whether a text is a stock phrase under this detector's settings."""
@@ -213,13 +246,13 @@ class Detector:
 
     def _contained(self, key: str, stock: bool) -> list[tuple[float, int]]:
         """Indexed texts by share of the shorter text's n-grams, best first, down to the margin."""
-        grams = shingles(key.split(), self.settings.shingle_words)
+        grams = self._shingles(key)
+        known = [gram for gram in grams if gram in self._by_shingle]
         # The shorter text shares one of its rare n-grams, whichever of the two it is. Without that, texts of one
-        # template are all compared with each other.
-        candidates = {
-            j for gram in self._rare(grams) for j in self._by_shingle.get(gram, ()) if len(self._grams[j]) >= len(grams)
-        }
-        candidates.update(j for gram in grams for j in self._by_rare.get(gram, ()))
+        # template are all compared with each other. The rarest of all are those that no held-out text has.
+        rare = self._rarest(known, len(known) - self._needed(len(grams)) + 1)
+        candidates = {j for gram in rare for j in self._by_shingle[gram] if len(self._grams[j]) >= len(grams)}
+        candidates.update(j for gram in known for j in self._by_rare.get(gram, ()))
         scored = []
         for j in candidates:
             n = len(grams & self._grams[j])
@@ -235,16 +268,30 @@ class Detector:
     def _floor(self) -> float:
         return self.settings.contained_share - MARGIN
 
-    def _rare(self, grams: frozenset[str]) -> list[str]:
-        """So many of a text's n-grams, the rarest in the held-out texts, that a text with none of them shares too few."""
+    def _needed(self, count: int) -> int:
+        """How many of so many n-grams of the shorter text must stand in the longer one, and at least one.
+
+        A text that has none of so many less one of them, whichever these are, has too few.
+        """
         # A product that floating point puts above a whole number must not ask for one more.
-        needed = max(1, math.ceil(self._floor * len(grams) - 1e-9))
-        ordered = sorted(grams, key=lambda gram: (len(self._by_shingle.get(gram, ())), gram))
-        return ordered[: max(0, len(grams) - needed + 1)]
+        return max(1, math.ceil(self._floor * count - 1e-9))
+
+    def _rarest(self, grams: Collection[str], count: int) -> Collection[str]:
+        """So many of these n-grams of held-out texts, those that stand in the fewest; none if the number is not above 0."""
+        if count >= len(grams):
+            return grams
+        return sorted(grams, key=lambda gram: len(self._by_shingle[gram]))[: max(0, count)]
 
     def leaks_of(self, conversations: Sequence[Conversation]) -> dict[str, list[Leak]]:
         """The leaks of each record that has any, by uid, strongest first."""
-        return gather(conversations, self.search(p.text for c in conversations for p in pieces(c)), self)
+        return gather(conversations, self.search(text for c in conversations for text in texts_of(c)), self)
+
+
+def _with_own_lists(index: Mapping[str, list[_Found]], keys: Iterable[str]) -> dict[str, list[_Found]]:
+    """A copy of the index in which the lists under these keys may grow."""
+    own = defaultdict(list, index)
+    own.update({key: [*index[key]] for key in keys if key in index})
+    return own
 
 
 def is_stock_match(text: str, hits: Sequence[Hit], settings: LeakageSettings) -> bool:
@@ -258,13 +305,14 @@ def gather(conversations: Iterable[Conversation], search: Search, detector: Dete
     """What a search found, by record uid, strongest first."""
     leaks: dict[str, list[Leak]] = {}
     for conversation in conversations:
+        if not any(text in search.hits for text in texts_of(conversation)):
+            continue
         found = [
             Leak(p, is_stock_match(p.text, search.hits[p.text], detector.settings), search.hits[p.text])
             for p in pieces(conversation)
             if p.text in search.hits
         ]
-        if found:
-            leaks[conversation.uid] = sorted(found, key=lambda x: x.order)
+        leaks[conversation.uid] = sorted(found, key=lambda x: x.order)
     return leaks
 
 
@@ -309,8 +357,9 @@ def close_calls(conversations: Iterable[Conversation], search: Search, settings:
     thresholds = {CONTAINED: settings.contained_share, SEMANTIC: settings.semantic_cosine}
     owner: dict[str, str] = {}
     for conversation in by_uid(conversations):
-        for piece in pieces(conversation):
-            owner.setdefault(piece.text, piece.uid)
+        uid = conversation.uid
+        for text in texts_of(conversation):
+            owner.setdefault(text, uid)
     found = [(text, hits[0], True) for text, hits in search.hits.items() if hits[0].rule != EXACT]
     found += [(text, miss, False) for text, miss in search.misses.items()]
     return [
@@ -337,7 +386,7 @@ def remove_leaks(train: Iterable[Conversation], detector: Detector, *, generic: 
         generic: what stock phrases do, one of ``GENERIC_POLICIES``.
     """
     conversations = by_uid(train)
-    search = detector.search(p.text for c in conversations for p in pieces(c))
+    search = detector.search(text for c in conversations for text in texts_of(c))
     leaks = gather(conversations, search, detector)
     pairs = {uid: leaked_pair(found) for uid, found in leaks.items()}
     kept, removals = [], []

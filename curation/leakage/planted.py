@@ -1,8 +1,9 @@
 """The leak detector measured on every run: known leaks of six kinds, and how many of them it finds."""
 
 import hashlib
+import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,17 +73,30 @@ def plant(
     leak stands inside a turn of a train record, between that turn's own words. A role-swapped leak is an
     assistant's turn where the held-out one is the user's, and the other way round.
     """
-    hosts = sorted(train, key=lambda c: hashlib.sha256(f"{seed}/host/{c.uid}".encode()).hexdigest())[:PER_KIND]
-    hosts = hosts or [_HOST]
-    found: dict[str, tuple[str, str]] = {}
+    return _plant(_hosts(train, seed), _longer_texts(held_out, generic_words), kind, seed)
+
+
+def _hosts(train: Sequence[Conversation], seed: int) -> list[Conversation]:
+    hosts = heapq.nsmallest(PER_KIND, train, key=lambda c: hashlib.sha256(f"{seed}/host/{c.uid}".encode()).hexdigest())
+    return hosts or [_HOST]
+
+
+def _longer_texts(held_out: Sequence[Conversation], generic_words: int) -> dict[str, str]:
+    """The distinct texts that are no stock phrases, each with the side where it stands first."""
+    sides: dict[str, str] = {}
     for conversation in held_out:
         for piece in pieces(conversation):
-            if not is_generic(piece.text, generic_words):
-                key = hashlib.sha256(f"{seed}/{kind}/{piece.text}".encode()).hexdigest()
-                found.setdefault(key, (piece.text, piece.side))
+            sides.setdefault(piece.text, piece.side)
+    return {text: side for text, side in sides.items() if not is_generic(text, generic_words)}
+
+
+def _plant(hosts: Sequence[Conversation], longer: Mapping[str, str], kind: str, seed: int) -> list[Planted]:
     planted = []
-    for number, key in enumerate(sorted(found)[:PER_KIND]):
-        text, side = found[key]
+    drawn = heapq.nsmallest(
+        PER_KIND, longer, key=lambda text: hashlib.sha256(f"{seed}/{kind}/{text}".encode()).hexdigest()
+    )
+    for number, text in enumerate(drawn):
+        side = longer[text]
         if kind == "rewrapped":
             turns = _wrapped(text, hosts[number % len(hosts)].turns)
         else:
@@ -119,12 +133,13 @@ def measure_recall(
     """
     result = {}
     generic_words = detector.settings.generic_words
+    hosts, longer = _hosts(train, seed), _longer_texts(held_out, generic_words)
     for kind in KINDS[:-1]:
-        result[kind] = _recall(plant(train, held_out, kind, seed, generic_words), detector)
+        result[kind] = _recall(_plant(hosts, longer, kind, seed), detector)
     pairs = [(a, b) for a, b in paraphrases if len(words(a)) > generic_words]
     originals = [_record((Turn("user", a),)) for a, _ in pairs]
-    against = Detector([*held_out, *originals], detector.settings, detector.encode)
-    result["paraphrased"] = _recall([Planted(_record((Turn("user", b),)), a) for a, b in pairs], against)
+    planted = [Planted(_record((Turn("user", b),)), a) for a, b in pairs]
+    result["paraphrased"] = _recall(planted, detector.extended(originals))
     return result
 
 

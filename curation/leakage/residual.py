@@ -6,7 +6,7 @@ from typing import Any
 
 from curation.errors import HeartwoodError
 from curation.examples import examples_of
-from curation.leakage.detect import Detector, gather, is_removed, pieces
+from curation.leakage.detect import Detector, gather, is_removed, texts_of
 from curation.records import Conversation
 
 
@@ -42,7 +42,7 @@ def records_of(examples: Iterable[Mapping[str, Any]], clean: Iterable[Conversati
 
 def residual_leaks(records: Sequence[Conversation], detector: Detector, *, generic: str) -> Residual:
     """What the rule that cleaned train (``is_removed``) still finds in these records."""
-    leaks = gather(records, detector.search(p.text for c in records for p in pieces(c)), detector)
+    leaks = gather(records, detector.search(text for c in records for text in texts_of(c)), detector)
     leaking = [c.uid for c in records if is_removed(c, leaks.get(c.uid, []), generic)]
     stock = [uid for uid in leaks if uid not in set(leaking)]
     return Residual(leaking, stock)

@@ -108,9 +108,10 @@ def text_problem(text: str) -> str | None:
     """
     if "\x00" in text:
         return "nul_byte"
-    if _SURROGATE.search(text):
+    if not text.isascii() and _SURROGATE.search(text):
         return "lone_surrogate"
-    if all(map(_invisible, text)):
+    # The first character decides nearly every text, and no letter or digit is invisible.
+    if not text[:1].isalnum() and all(map(_invisible, text)):
         return "empty_text"
     if len(text) > MAX_TURN_CHARACTERS:
         return "too_long"

@@ -68,7 +68,7 @@ def load_definition(name: str, root: Path) -> Definition:
     from dvc.fs import localfs
     from dvc.parsing import DataResolver
 
-    content = YAML(typ="safe", pure=True).load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    content = YAML(typ="safe").load((root / "dvc.yaml").read_text(encoding="utf-8"))
     # The resolver asks a repository for no more than these two; its config is about commands alone.
     resolver = DataResolver(SimpleNamespace(fs=localfs, config={}), str(root), content)
     stage = resolver.resolve_one(name)[name]

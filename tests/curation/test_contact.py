@@ -1,10 +1,19 @@
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.contact import find_contacts, mask_contacts, mask_conversation, treat_contacts
+from curation.contact import (
+    PATTERNS,
+    any_contacts,
+    find_contacts,
+    mask_contacts,
+    mask_conversation,
+    may_hold_contacts,
+    treat_contacts,
+)
 from curation.records import Origin
 from curation.sources.quarantine import Parsed
 from tests.curation.making import talk
@@ -108,3 +117,21 @@ def test_hostile_repetition_takes_no_time(piece):
 def test_a_record_without_contacts_is_the_same_under_every_policy(policy):
     parsed = Parsed(talk("Nothing here.", "No."), Origin("f", 1, 1), 1, "raw")
     assert treat_contacts(parsed, policy) == (parsed, {})
+
+
+@given(st.text(alphabet=st.sampled_from("aWw.@/ 5٣\n-+()\u0130\u212aſ") | st.characters()))
+def test_every_contact_detail_has_a_sign_that_the_first_look_sees(text):
+    found = any(pattern.search(text) for pattern in PATTERNS.values())
+    plain = re.search(r"[@/\d]|www\.", text, re.IGNORECASE) is not None
+    assert may_hold_contacts(text) == plain
+    assert plain or not found
+
+
+def test_no_other_character_is_a_w_in_lower_case():
+    alike = [c for c in map(chr, range(0x110000)) if "w" in c.lower() or re.fullmatch("w", c, re.IGNORECASE)]
+    assert alike == ["W", "w"]
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("wa.@/ 5\nx") | st.characters()), max_size=5))
+def test_texts_looked_at_together_hold_what_each_of_them_holds(texts):
+    assert any_contacts(texts) == any(find_contacts(text) for text in texts)

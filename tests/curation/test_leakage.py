@@ -33,6 +33,24 @@ def dev(*texts, **fields):
     return talk(*texts, split="dev", source="held_out", **fields)
 
 
+@given(
+    st.lists(conversations, max_size=6).map(numbered),
+    st.lists(conversations, max_size=3).map(numbered),
+    st.lists(conversations, max_size=6).map(numbered),
+)
+def test_an_extended_detector_finds_what_one_of_all_records_finds_and_leaves_the_first_alone(held_out, more, train):
+    settings = replace(SETTINGS, shingle_words=2, generic_words=2)
+    texts = [p.text for c in train for p in pieces(c)]
+    first = Detector(held_out, settings, bag_of_words)
+    alone = first.search(texts)
+    found = first.extended(more).search(texts)
+    whole = Detector([*held_out, *more], settings, bag_of_words).search(texts)
+    assert found.hits.keys() == whole.hits.keys()
+    for text, hits in whole.hits.items():
+        assert sorted(found.hits[text], key=repr) == sorted(hits, key=repr) or len(fold(text).split()) <= 2
+    assert first.search(texts) == Detector(held_out, settings, bag_of_words).search(texts) == alone
+
+
 class TestDetection:
     @pytest.mark.parametrize("text", [LONG, LONG.upper() + " !!", "Why?", "thank you"])
     def test_equal_folded_texts_of_any_length_are_exact(self, text):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from curation import neighbours
 from curation.hardware import cpu_has_amx, from_bfloat16, load_product, to_bfloat16
-from curation.neighbours import nearest_above, pairs_above
+from curation.neighbours import may_have_neighbours, nearest_above, pairs_above
 
 BLOCK = 1024
 
@@ -161,6 +161,24 @@ def test_the_bfloat16_product_is_used_for_many_pairs_where_there_is_one(monkeypa
     assert isinstance(neighbours._proposals(vectors, vectors), neighbours._Bfloat16)
     monkeypatch.setattr(neighbours, "_hardware_product", lambda: None)
     assert isinstance(neighbours._proposals(vectors, vectors), neighbours._Fp32)
+
+
+@pytest.mark.parametrize("near", [0.3, 0.849, 0.852])
+def test_rows_that_may_have_neighbours_are_all_that_have_and_few_others(near, monkeypatch):
+    vectors = sentence_like(6, 90, near, 0.01)
+    whole = may_have_neighbours(vectors, 0.85)
+    assert whole.all(), "so few rows are not worth a look"
+    monkeypatch.setattr(neighbours, "MANY_PAIRS", 100)
+    monkeypatch.setattr(neighbours, "_hardware_product", InNumPy)
+    monkeypatch.setattr(neighbours._Bfloat16, "rows", 7)
+    monkeypatch.setattr(neighbours._Bfloat16, "columns", 13)
+    scores = vectors.astype(np.float64) @ vectors.T
+    np.fill_diagonal(scores, -1)
+    may = may_have_neighbours(vectors, 0.85)
+    assert may[scores.max(axis=1) >= 0.85].all()
+    assert not may[scores.max(axis=1) < 0.84].any()
+    monkeypatch.setattr(neighbours, "_hardware_product", lambda: None)
+    assert may_have_neighbours(vectors, 0.85).all()
 
 
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False), min_size=1, max_size=50))

@@ -1,23 +1,31 @@
 import hashlib
+import subprocess
+import sys
 import unicodedata
 from dataclasses import replace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.records import (
+    SCHEMA,
     Conversation,
     Origin,
     Turn,
+    as_row,
     by_uid,
     canonical_json,
     clean_text,
     content_id,
     distinct_texts,
+    from_row,
+    from_table,
     identify,
     read_records,
     text_digest,
+    to_table,
     write_origins,
     write_records,
 )
@@ -188,3 +196,21 @@ def test_distinct_texts_are_those_of_turns_and_situations_each_once_in_one_order
     assert texts == sorted({"hello", "bye", "My dog died.", "so sad", "", "only an answer"}, key=text_digest)
     write_records([], tmp_path / "none.parquet")
     assert distinct_texts([tmp_path / "none.parquet"]) == []
+
+
+@given(st.lists(any_conversation, max_size=6))
+def test_a_table_made_by_columns_is_the_one_made_by_rows(records):
+    by_rows = pa.Table.from_pylist([as_row(c) for c in records], schema=SCHEMA)
+    table = to_table(records)
+    table.validate(full=True)
+    assert table.equals(by_rows)
+    assert from_table(table) == from_table(by_rows) == [from_row(row) for row in by_rows.to_pylist()] == records
+
+
+def test_records_are_read_and_written_without_pandas(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from curation.records import *\n"
+        "path = Path(sys.argv[1]); records = [Conversation('s', 'dialogue', 'g', 'train', (Turn('user', 'Hi'),))]\n"
+        "write_records(records, path); assert read_records(path) == records and 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.parquet")], check=True)

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -606,3 +607,15 @@ def test_the_label_sets_have_the_published_sizes():
 )
 def test_text_problem(text, reason):
     assert text_problem(text) == reason
+
+
+def test_no_letter_or_digit_is_invisible_so_that_the_first_character_may_decide():
+    assert not [hex(n) for n in range(0x110000) if chr(n).isalnum() and text_problem(f" {chr(n)}") == "empty_text"]
+
+
+@given(st.text(alphabet=st.sampled_from("a1 \t\x00\u200b\u00ad\ud800é") | st.characters()))
+def test_the_problem_of_a_text_is_what_its_characters_say_one_by_one(text):
+    invisible = all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+    surrogate = any(0xD800 <= ord(c) <= 0xDFFF for c in text)
+    expected = "nul_byte" if "\x00" in text else "lone_surrogate" if surrogate else "empty_text" if invisible else None
+    assert text_problem(text) == expected
