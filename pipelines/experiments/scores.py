@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curation.errors import HeartwoodError
+from pipelines.evaluation.compare import say_p
 from pipelines.evaluation.score import DEGENERATE, UNSCORED
 from pipelines.evaluation.statistics import (
     PairedComparison,
@@ -51,6 +52,7 @@ class ScoreChange:
     comparison: PairedComparison | None
     p_holm: float | None
     outcome: Verdict | None
+    degenerate_rate_rose: bool
     why_not: str
     parts: dict[str, dict[str, dict[str, float]]]
     stale: tuple[str, ...]
@@ -64,6 +66,7 @@ class ScoreChange:
             "comparison": asdict(self.comparison) if self.comparison else None,
             "p_holm": self.p_holm,
             "verdict": self.outcome,
+            "degenerate_rate_rose": self.degenerate_rate_rose,
             "not_compared": self.why_not or None,
             "stale": list(self.stale),
             "parts": self.parts,
@@ -75,12 +78,13 @@ class ScoreChange:
         shown = [f"{v:.3f}" if v is not None else "none" for v in (self.before, self.after)]
         said = f"{self.model}: index {shown[0]} -> {shown[1]}"
         old = f"; STALE at {' and '.join(self.stale)}: made from another mixture, run `dvc repro`" if self.stale else ""
-        if self.comparison is None:
+        if self.comparison is None or self.p_holm is None:
             return f"{said}; {self.why_not}{old}"
         c = self.comparison
+        rose = "; its degenerate rate rose" if self.degenerate_rate_rose else ""
         return (
             f"{said}, {c.difference:+.3f} (95 % interval {c.low:+.3f} to {c.high:+.3f}, Holm-adjusted p"
-            f" {self.p_holm:.3f}), {self.outcome}; these prompts could have shown {c.mde:.3f}{old}"
+            f" {say_p(self.p_holm)}), {self.outcome}{rose}; these prompts could have shown {c.mde:.3f}{old}"
         )
 
 
@@ -168,6 +172,7 @@ def score_changes(a: Revision, b: Revision, mixtures: tuple[str | None, str | No
                 comparison,
                 p,
                 verdict(comparison, p, rose) if comparison is not None and p is not None else None,
+                rose,
                 reasons[model],
                 _parts(a, b, model) if comparison is not None else {},
                 tuple(
