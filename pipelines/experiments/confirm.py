@@ -300,7 +300,9 @@ def sentence(record: Mapping[str, Any]) -> str:
     said = []
     for where in ("dev", "test"):
         c = record[f"on_{where}"]
-        about = "" if c["scope"] == "mixtures" else f" ({c['scope']})"
+        rose = ["its degenerate rate rose"] if c["degenerate_rate_rose"] else []
+        notes = "; ".join([*rose, *([c["scope"]] if c["scope"] != "mixtures" else [])])
+        about = f" ({notes})" if notes else ""
         said.append(
             f"on {where} {c['difference']:+.3f} (95 % interval {c['low']:+.3f} to {c['high']:+.3f}, p {say_p(c['p'])}),"
             f" {c['outcome']}{about}"
