@@ -80,13 +80,15 @@ class Dialogue:
         return self.percentile(0) < VALIDATION_PERCENT
 
     def messages(self) -> list[dict[str, str]]:
-        """Return the chat messages: alternating user and assistant, now and then after a system line."""
+        """Return the chat messages, now and then after a system line."""
+        spoken = self.percentile(1) < SYSTEM_PERCENT
+        return self.chat(SYSTEM_LINES[int(self.percentile(2) / 100 * len(SYSTEM_LINES))] if spoken else None)
+
+    def chat(self, system: str | None) -> list[dict[str, str]]:
+        """Return the turns as alternating user and assistant messages, after a system message if one is given."""
         roles = ("user", "assistant")
-        chat = [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(self.turns)]
-        if self.percentile(1) < SYSTEM_PERCENT:
-            line = SYSTEM_LINES[int(self.percentile(2) / 100 * len(SYSTEM_LINES))]
-            chat.insert(0, {"role": "system", "content": line})
-        return chat
+        opening = [] if system is None else [{"role": "system", "content": system}]
+        return opening + [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(self.turns)]
 
 
 def read_jsonl_xz(path: Path, *, key: str) -> Iterator[dict[str, Any]]:

@@ -53,11 +53,7 @@ class TuningRecipe:
 
 def encode(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue, system: str | None) -> list[int]:
     """Return the tokens of a dialogue in the chat template, after a system line if there is one."""
-    roles = ("user", "assistant")
-    chat = [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(dialogue.turns)]
-    if system is not None:
-        chat.insert(0, {"role": "system", "content": system})
-    rendered = str(tokenizer.apply_chat_template(chat, tokenize=False))
+    rendered = str(tokenizer.apply_chat_template(dialogue.chat(system), tokenize=False))
     return list(tokenizer.backend_tokenizer.encode(rendered, add_special_tokens=False).ids)
 
 
