@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.errors import HeartwoodError
 from pipelines.sft.formatting import EncodedPrompt, encode_prompt
-from pipelines.sft.hardware import choose
+from pipelines.sft.hardware import choose, reproducible
 from pipelines.sft.model import load_model, quiet_libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pipelines.sft.base import BasePointer
 
 DECODINGS = ("greedy", "sample")
@@ -80,7 +77,7 @@ def respond(
     longer than the model's, and everything that ``load_model`` refuses.
     """
     hardware = choose(settings.device, settings.threads)
-    with _threads(hardware.threads):
+    with reproducible(hardware):
         model, tokenizer, _ = load_model(model_path, hardware, settings.quantisation, base=base, root=root)
         longest = getattr(model.config, "max_position_embeddings", None)
         if longest is not None and settings.context > longest:
@@ -180,15 +177,3 @@ def _result(tokenizer: Any, prompt_id: str, prompt: EncodedPrompt, row: Sequence
         "prompt_tokens": len(prompt.input_ids),
         "prompt_truncated_turns": prompt.truncated_turns,
     }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -238,7 +238,14 @@ def _git(*arguments: str) -> str:
 
 
 def _record(name: str, started: float, measured: dict[str, float]) -> None:
-    """Keep what varies between equal runs (time, memory, commit) out of every out."""
+    """Keep what varies between equal runs (time, memory, commit) out of every out.
+
+    Of the processes of one launch the first speaks for all; the process that launched them keeps what it measured.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    path = RUNS / f"{name}.json"
+    inner = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"started": 0.0}
     usage = resource.getrusage(resource.RUSAGE_SELF)
     RUNS.mkdir(parents=True, exist_ok=True)
     record = {
@@ -251,4 +258,6 @@ def _record(name: str, started: float, measured: dict[str, float]) -> None:
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         **measured,
     }
-    (RUNS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if inner["started"] > started:
+        record = {**inner, **record}
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

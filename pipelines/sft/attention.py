@@ -1,4 +1,4 @@
-"""Attention for batches without padding: rows laid end to end, each attending to itself alone.
+"""Attention of a training batch without a mask: rows laid end to end, or whole rows padded on the right.
 
 Everything outside attention (nine tenths of the work) then runs over real tokens only. Inside attention the rows
 are laid side by side, padded on the right, under a causal mask: no real token can see the padding, so no mask
@@ -40,14 +40,27 @@ def fits(model: Any) -> bool:
     return bool(getattr(model, "_supports_sdpa", False)) and layers == {"full_attention"} and not any(windows)
 
 
-def _mask(*, attention_mask: Any = None, allow_is_causal_skip: bool = True, **options: Any) -> Any:
-    """The mask of ``sdpa``; none for rows laid end to end, which would take tokens x tokens entries and is not used.
+def _mask(
+    *, q_length: int, kv_length: int, attention_mask: Any = None, allow_is_causal_skip: bool = True, **options: Any
+) -> Any:
+    """The mask of ``sdpa``; none where the causal order alone keeps real tokens from seeing what is not theirs.
 
-    transformers forbids to skip the causal mask, without a padding mask, where positions start again at 0.
+    That is so for rows laid end to end (a mask would take tokens x tokens entries and is not used; transformers forbids
+    to skip it where positions start again at 0), and for whole rows padded on the right. Both kinds of batches thus take
+    the same kernel: with a mask, torch takes another one, and in bfloat16 a row's loss was up to 0.02 away (H100).
     """
     if attention_mask is None and not allow_is_causal_skip:
         return None
-    return sdpa_mask(attention_mask=attention_mask, allow_is_causal_skip=allow_is_causal_skip, **options)
+    whole = allow_is_causal_skip and q_length == kv_length and attention_mask is not None
+    if whole and attention_mask.shape == (options["batch_size"], kv_length) and bool(attention_mask[:, 0].all()):
+        return None
+    return sdpa_mask(
+        q_length=q_length,
+        kv_length=kv_length,
+        attention_mask=attention_mask,
+        allow_is_causal_skip=allow_is_causal_skip,
+        **options,
+    )
 
 
 @dataclass(frozen=True)

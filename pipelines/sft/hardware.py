@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,3 +128,46 @@ def _on_cuda(threads: int, precision: str) -> Hardware:
     if major >= 8:
         return Hardware("cuda", "bfloat16", f"{name} has bfloat16", threads, index)
     return Hardware("cuda", "float16", f"{name} has no bfloat16: float16", threads, index)
+
+
+@contextmanager
+def reproducible(hardware: Hardware, *, strict: bool = False) -> Iterator[None]:
+    """Deterministic kernels and the thread count of ``hardware``, put back at the end.
+
+    ``strict`` makes an operation that has no deterministic kernel an error instead of a warning. Only then do torch's
+    attention kernels go backward deterministically on a GPU.
+
+    Raises HeartwoodError for such an operation.
+    """
+    import torch
+
+    filling: Any = torch.utils.deterministic
+    attention: Any = torch.backends.cuda
+    threads = torch.get_num_threads()
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = filling.fill_uninitialized_memory
+    cudnn = attention.cudnn_sdp_enabled()
+    if hardware.device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # cuDNN's attention gave other greedy text from run to run (18 of 200 replies; torch 2.11, H100), and takes as long
+        # as all the rest of a step to plan for a batch of another length.
+        attention.enable_cudnn_sdp(False)
+    torch.set_num_threads(hardware.threads)
+    torch.use_deterministic_algorithms(True, warn_only=not (strict and hardware.device == "cuda"))
+    # Filling every new tensor with NaN is for debugging, and takes a quarter of a step on a CPU.
+    filling.fill_uninitialized_memory = False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic implementation" not in str(error):
+            raise
+        raise HeartwoodError(
+            f"this base model needs an operation that gives other results from run to run on a GPU: {error}",
+            hint="train it on a CPU (sft.device: cpu), or choose another base model",
+        ) from error
+    finally:
+        filling.fill_uninitialized_memory = fills
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        attention.enable_cudnn_sdp(cudnn)
+        torch.set_num_threads(threads)

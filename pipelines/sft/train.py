@@ -15,7 +15,7 @@ from curation.errors import HeartwoodError
 from pipelines.sft.adapter import check_adapter, read_adapter_config, write_adapter
 from pipelines.sft.base import POINTER_FILE, BasePointer, base_config, pointer_path, read_pointer, tokenizer_of
 from pipelines.sft.formatting import check_masks
-from pipelines.sft.hardware import Hardware, choose
+from pipelines.sft.hardware import Hardware, choose, reproducible
 from pipelines.sft.launch import rank
 from pipelines.sft.memory import Load, check_memory, keeps_dequantised, shape_of
 from pipelines.sft.model import (
@@ -35,7 +35,6 @@ from pipelines.sft.watch import DevLoss, StepLoss, Verdict, judge, sample_replie
 __all__ = ["TrainResult", "TrainSettings", "next_row", "select_rows", "train"]
 
 SAMPLES_FILE = "samples.jsonl"
-_DETERMINISTIC_CUBLAS = ":4096:8"
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,8 @@ def train(
         check_adapter(parent, pointer)
         _check_same_lora(parent, settings)
     hardware = choose(settings.device, settings.threads, settings.precision)
-    with _deterministic(hardware, settings.seed):
+    with reproducible(hardware, strict=True):
+        _set_seed(settings.seed)
         with quiet_libraries():
             tokenizer = tokenizer_of(pointer, root=root)
             config = base_config(pointer, root=root)
@@ -194,6 +194,13 @@ def _most_tokens(selection: Selection, settings: TrainSettings) -> int:
     return max(max(batch) * len(batch) for batch in batches)
 
 
+def _set_seed(seed: int) -> None:
+    with quiet_libraries():
+        from transformers import set_seed
+
+    set_seed(seed)
+
+
 @contextmanager
 def _folder(scratch: Scratch | None) -> Iterator[Path]:
     if scratch is not None:
@@ -201,29 +208,6 @@ def _folder(scratch: Scratch | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="heartwood-sft-") as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _deterministic(hardware: Hardware, seed: int) -> Iterator[None]:
-    """Seeds, thread count and deterministic kernels (a warning where one has none); restores what it can."""
-    import torch
-
-    with quiet_libraries():
-        from transformers import set_seed
-
-    threads = torch.get_num_threads()
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    if hardware.device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _DETERMINISTIC_CUBLAS)
-    torch.set_num_threads(hardware.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    set_seed(seed)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
-        torch.set_num_threads(threads)
 
 
 @contextmanager

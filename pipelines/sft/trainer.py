@@ -82,10 +82,10 @@ def _set_attention(model: Any, settings: TrainSettings) -> bool:
     from pipelines.sft import attention
 
     base = model.get_base_model()
-    if settings.batches != "packed" or not attention.fits(base):
+    if not attention.fits(base):
         return False
     base.set_attn_implementation(attention.register())
-    return True
+    return settings.batches == "packed"
 
 
 def _config(hardware: Hardware, settings: TrainSettings, folder: Path, packed: bool, resumable: bool) -> Any:

@@ -76,6 +76,36 @@ def test_an_untouched_run_succeeds_and_leaves_its_record_outside_the_outs(traini
     assert record["steps_done"] == 7
 
 
+LAUNCHING_STAGE = """
+import os, subprocess, sys
+from pathlib import Path
+from pipelines.provenance.stage import execute
+
+def main(run):
+    if "RANK" not in os.environ:
+        for rank in "01":
+            subprocess.run([sys.executable, "sft.py"], env={**os.environ, "RANK": rank}, check=True)
+    elif os.environ["RANK"] == "0":
+        Path("models").mkdir(exist_ok=True)
+        Path("models/sft").write_text("trained")
+        run.record("steps_done", 7)
+
+execute(main)
+"""
+
+
+def test_what_the_first_of_several_processes_measured_is_in_the_record_of_the_stage(training: Project) -> None:
+    training.write("sft.py", LAUNCHING_STAGE)
+    training.dvc("repro")
+    record = json.loads((training.folder / ".heartwood/runs/sft.json").read_text())
+    assert record["steps_done"] == 7
+    training.write("sft.py", LAUNCHING_STAGE.replace('run.record("steps_done", 7)', 'run.record("rows_done", 9)'))
+    training.dvc("repro")
+    record = json.loads((training.folder / ".heartwood/runs/sft.json").read_text())
+    assert record["rows_done"] == 9
+    assert "steps_done" not in record
+
+
 @pytest.mark.parametrize(
     ("path", "text", "named"),
     [

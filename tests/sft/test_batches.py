@@ -54,8 +54,9 @@ def test_packed_and_padded_batches_give_each_row_the_same_loss(
     packed = row_losses(_model(base_json, register()), _collator(tokenizer, packed=True), encoded, 5, "cpu")
     alone = row_losses(_model(base_json, "sdpa"), _collator(tokenizer, packed=False), encoded, 1, "cpu")
     masked = row_losses(_model(base_json, "sdpa"), _collator(tokenizer, packed=True), encoded, 5, "cpu")
+    unmasked = row_losses(_model(base_json, register()), _collator(tokenizer, packed=False), encoded, 5, "cpu")
     assert len({len(row.input_ids) for row in encoded}) > 3
-    for found in (packed, alone, masked):
+    for found in (packed, alone, masked, unmasked):
         assert found == pytest.approx(padded, rel=1e-5)
 
 
@@ -99,6 +100,28 @@ def test_a_row_does_not_see_its_neighbours_nor_pull_on_them(
     assert states.grad is not None
     assert states.grad[0, :first].abs().max() == 0
     assert states.grad[0, first:].abs().max() > 0
+
+
+def test_padding_on_the_right_takes_no_mask_and_padding_on_the_left_does(base_json: Path) -> None:
+    model, plain = _model(base_json, register()), _model(base_json, "sdpa")
+    ids = torch.randint(5, 200, (3, 9), generator=torch.Generator().manual_seed(1))
+    masks: list[Any] = []
+
+    def seen(module: Any, arguments: Any, options: dict[str, Any]) -> None:
+        masks.append(options["attention_mask"])
+
+    model.model.layers[0].self_attn.register_forward_pre_hook(seen, with_kwargs=True)
+    for side, column in (("right", slice(6, None)), ("left", slice(None, 3))):
+        real = torch.ones(3, 9, dtype=torch.long)
+        real[1, column] = 0
+        with torch.no_grad():
+            found, wanted = model(ids, attention_mask=real).logits, plain(ids, attention_mask=real).logits
+        assert (masks[-1] is None) == (side == "right")
+        assert torch.allclose(found[real.bool()], wanted[real.bool()], atol=1e-5)
+    real = torch.ones(3, 9, dtype=torch.long)
+    real[0, :4] = 0
+    replies = [m.generate(ids, attention_mask=real, max_new_tokens=8, do_sample=False) for m in (model, plain)]
+    assert torch.equal(*replies)
 
 
 def test_models_with_windows_train_on_padded_batches() -> None:

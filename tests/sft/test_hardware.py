@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from curation.errors import HeartwoodError
 from pipelines.sft.base import read_pointer
-from pipelines.sft.hardware import Hardware, choose
+from pipelines.sft.hardware import Hardware, choose, reproducible
 from pipelines.sft.model import load_base
 
 
@@ -82,3 +83,33 @@ def test_nothing_is_bfloat16_where_the_hardware_has_none(base_json: Path) -> Non
         assert layer.weight.quant_state.dtype is torch.float16
         assert layer.weight.quant_state.nested
         assert layer.weight.quant_state.quant_type == "nf4"
+
+
+def test_reproducible_asks_for_deterministic_kernels_and_puts_everything_back() -> None:
+    hardware = choose("cpu", 1)
+    threads = torch.get_num_threads()
+    with reproducible(hardware):
+        assert torch.get_num_threads() == 1
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_on_a_gpu_no_attention_of_cudnn_and_in_training_no_other_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with reproducible(Hardware("cuda", "bfloat16", "", 1), strict=True):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
+    message = "cumsum_cuda_kernel does not have a deterministic implementation, but you set ..."
+    refused = pytest.raises(HeartwoodError, match="gives other results from run to run on a GPU: cumsum_cuda_kernel")
+    with refused, reproducible(Hardware("cuda", "bfloat16", "", 1), strict=True):
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="another error"), reproducible(choose("cpu", 1)):
+        raise RuntimeError("another error")
+    assert not torch.are_deterministic_algorithms_enabled()

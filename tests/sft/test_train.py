@@ -313,6 +313,7 @@ def test_training_leaves_the_process_as_it_was(base_json: Path, tmp_path: Path) 
     train(ROWS, base_json, tmp_path / "out", replace(SETTINGS, steps=1), skip=0)
     assert torch.get_num_threads() == 2
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
 
 
 def test_adapter_bytes_do_not_depend_on_hash_order(base_json: Path) -> None:
