@@ -3,8 +3,8 @@
 Three trainings over the same rows of a mixture: a plain loop (every row padded to 512, the batch at once), Heartwood as
 on a T4 (float16, checkpointed, 4-bit weights dequantised at each use), and Heartwood as fast as the device allows
 (its own precision, rows end to end, weights dequantised once). The last one is the whole chain, a checkpoint and one
-that goes on from it. Then replies to the prompts by base and both checkpoints. Speeds and memory do not depend on what
-the weights say.
+that goes on from it. Before it, the loss of each dev row with rows end to end and with rows side by side; after it,
+replies to the prompts by base and both checkpoints. Speeds and memory do not depend on what the weights say.
 
     python -m benchmarks.training --mixture data/mixture/train.jsonl --dev data/dev.jsonl --prompts data/prompts.jsonl
     python -m benchmarks.training --shape tiny --steps 4 2 --batch-size 4 --new-tokens 8 --prompts-count 6   # on a CPU
@@ -66,7 +66,7 @@ def build_base(folder: Path, shape: str, tokenizer: Path) -> Path:
     torch.set_default_dtype(torch.bfloat16)
     try:
         config = LlamaConfig(**SHAPES[shape], bos_token_id=1, eos_token_id=2, tie_word_embeddings=False)
-        with quiet_libraries():
+        with quiet_libraries(), torch.device("cuda" if torch.cuda.is_available() else "cpu"):
             LlamaForCausalLM(config).save_pretrained(str(folder))
     finally:
         torch.set_default_dtype(before)
@@ -182,6 +182,25 @@ def heartwood(
     return rate, result
 
 
+def same_losses(rows: list[Any], dev: list[Any], parent: Path, out: Path, settings: Any, allowed: float) -> None:
+    """Losses of each dev row before the first step, rows end to end against rows side by side with padding."""
+    import math
+
+    losses = []
+    for batches in ("packed", "padded"):
+        once = replace(settings, steps=1, batch_size=16, batches=batches, dev_rows=64)
+        _, result = heartwood(
+            f"one step, {batches}", rows, dev, parent, out.with_name(f"{out.name}-{batches}"), once, True, 0
+        )
+        first = result.dev_losses[0]
+        losses.append([total / tokens for total, tokens in zip(first.sums, first.tokens, strict=True)])
+    apart = [abs(a - b) for a, b in zip(*losses, strict=True)]
+    say(
+        f"packed and padded: {len(apart)} rows, mean loss {math.fsum(losses[0]) / len(apart):.4f}, greatest difference of a "
+        f"row's loss {max(apart):.1e}, mean {math.fsum(apart) / len(apart):.1e}; allowed {allowed:g}: {max(apart) <= allowed}"
+    )
+
+
 def generation(models: list[Path], prompts: list[Any], arguments: argparse.Namespace, hardware: Any) -> None:
     """Replies of each model to the prompts, twice, and whether the texts are the same."""
     from pipelines.evaluation.respond import RespondSettings, generate
@@ -249,7 +268,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--limit-gib", type=float, default=6.0, help="what the T4-like configuration may take")
-    parser.add_argument("--skip", nargs="*", choices=["plain", "t4", "chain", "generation"], default=[])
+    parser.add_argument("--skip", nargs="*", choices=["plain", "t4", "same", "chain", "generation"], default=[])
     return parser.parse_args()
 
 
@@ -262,7 +281,7 @@ def main() -> None:
     import trl
 
     from pipelines.sft.base import load_tokenizer, read_pointer
-    from pipelines.sft.hardware import choose
+    from pipelines.sft.hardware import choose, reproducible
     from pipelines.sft.model import quiet_libraries
     from pipelines.sft.rows import next_row, select_rows
     from pipelines.sft.settings import TrainSettings
@@ -313,8 +332,11 @@ def main() -> None:
                 say(f"  T4-like peak {memory:.2f} GiB, allowed {arguments.limit_gib}: {memory <= arguments.limit_gib}")
             plainly = replace(low, gradient_checkpointing=False)
             heartwood("the same without checkpointing", rows, dev, base, folder / "t4-plain", plainly, False, 0)
+        fast = replace(settings, batch_size=arguments.batch_size)
+        if "same" not in arguments.skip:
+            allowed = 1e-5 if hardware.dtype == "float32" else 1e-3
+            same_losses(rows, dev, base, folder / "same", fast, allowed)
         if "chain" not in arguments.skip:
-            fast = replace(settings, batch_size=arguments.batch_size)
             heartwood("warm-up", rows, dev, base, folder / "warm", replace(fast, steps=3), True, 0)
             started = time.perf_counter()
             name = f"{arguments.batch_size} rows a step, end to end"
@@ -327,7 +349,8 @@ def main() -> None:
                 say(f"real tokens/s against the plain loop: {rate / plain:.2f} times (wanted 1.5)")
             if "generation" not in arguments.skip:
                 prompts = lines(arguments.prompts)[: arguments.prompts_count]
-                generation([base, first, second], prompts, arguments, hardware)
+                with reproducible(hardware):
+                    generation([base, first, second], prompts, arguments, hardware)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
