@@ -4,6 +4,7 @@ import json
 import lzma
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -50,7 +51,7 @@ def test_tuning_lowers_the_loss_of_dialogues_it_never_saw_and_repeats_itself(eve
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("U: hello\nU: again\n", 2), ("A: hello\n", 1), ("U: hello\n\nU: hi\nA: hi\n", 2), ("U: hello\nA:  \n", 2)],
+    [("U: hello\nU: again\n", 3), ("A: hello\n", 1), ("U: hello\n\nU: hi\nA: hi\n", 2), ("U: hello\nA:  \n", 2)],
 )
 def test_a_turn_out_of_turn_is_named(text: str, line: int, tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text(text, encoding="utf-8")
@@ -58,7 +59,25 @@ def test_a_turn_out_of_turn_is_named(text: str, line: int, tmp_path: Path) -> No
         read_everyday(tmp_path)
 
 
+def test_lines_of_one_speaker_in_succession_are_alternatives_and_each_is_said(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text(
+        "U: hi\nU: hello\nU: hey\nA: Hello.\nA: Good day.\nU: bye\nA: Bye.\n", encoding="utf-8"
+    )
+    (written,) = read_everyday(tmp_path)
+    assert written.turns == (("hi", "hello", "hey"), ("Hello.", "Good day."), ("bye",), ("Bye.",))
+    drawn = written.draw(np.random.default_rng(1))
+    assert len(drawn) == 3
+    assert [{dialogue.turns[turn] for dialogue in drawn} for turn in range(4)] == [
+        set(texts) for texts in written.turns
+    ]
+    assert drawn == written.draw(np.random.default_rng(1))
+    pairs = {dialogue.turns[:2] for seed in range(60) for dialogue in written.draw(np.random.default_rng(seed))}
+    assert len(pairs) == 6
+
+
 def test_the_dialogues_that_are_shipped_are_distinct() -> None:
     dialogues = read_everyday(EVERYDAY)
-    assert len(dialogues) == 3556
-    assert len({dialogue.digest for dialogue in dialogues}) == len(dialogues)
+    assert len(dialogues) > 4000
+    assert len(set(dialogues)) == len(dialogues)
+    replies = [text for dialogue in dialogues for turn in dialogue.turns[1::2] for text in turn if len(turn) > 1]
+    assert len(set(replies)) > 0.98 * len(replies)

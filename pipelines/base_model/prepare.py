@@ -91,6 +91,25 @@ class Dialogue:
         return opening + [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(self.turns)]
 
 
+@dataclass(frozen=True)
+class Everyday:
+    """A dialogue that was written for the base model: for every turn one or more texts, any of which may be said."""
+
+    turns: tuple[tuple[str, ...], ...]
+
+    @property
+    def percentile(self) -> float:
+        """A fixed number in [0, 100), which decides the split."""
+        return Dialogue.from_turns("everyday", (texts[0] for texts in self.turns)).percentile(0)
+
+    def draw(self, generator: np.random.Generator) -> list[Dialogue]:
+        """Return as many dialogues as the turn of the most texts has, so that every text is said at least once."""
+        count = max(map(len, self.turns))
+        said = [np.resize(generator.permutation(np.array(texts, dtype=object)), count) for texts in self.turns]
+        orders = [generator.permutation(column) for column in said]
+        return [Dialogue.from_turns("everyday", turns) for turns in zip(*orders, strict=True)]
+
+
 def read_jsonl_xz(path: Path, *, key: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of an xz-compressed JSON-lines file, each of which must hold the list ``key``."""
     if not path.is_file():
@@ -132,28 +151,33 @@ def read_novel_chunks(path: Path) -> list[str]:
     return chunks
 
 
-def read_everyday(folder: Path) -> list[Dialogue]:
+def read_everyday(folder: Path) -> list[Everyday]:
     """Read the everyday dialogues of ``folder/*.txt``, in the order of file names and lines.
 
-    A dialogue is a block of lines ``U: ...`` and ``A: ...`` in turn, from a ``U`` to an ``A``; an empty line ends it.
+    A dialogue is a block of lines ``U: ...`` and ``A: ...``, from a ``U`` to an ``A``; an empty line ends it. Lines of one
+    speaker in succession are alternatives for one turn.
 
     Raises HeartwoodError naming file and line where a turn is out of turn or empty.
     """
-    dialogues: list[Dialogue] = []
+    dialogues: list[Everyday] = []
     for path in sorted(folder.glob("*.txt")):
-        turns: list[str] = []
+        turns: list[list[str]] = []
         lines = [*path.read_text(encoding="utf-8").splitlines(), ""]
         for number, line in enumerate(lines, start=1):
-            speaker = "UA"[len(turns) % 2]
-            if line.startswith(f"{speaker}: ") and line[3:].strip():
-                turns.append(line[3:])
-            elif not line and turns and len(turns) % 2 == 0:
-                dialogues.append(Dialogue.from_turns("everyday", turns))
+            last = "UA"[(len(turns) - 1) % 2]
+            allowed = ("U: ", "A: ") if turns else ("U: ",)
+            if line.startswith(allowed) and line[3:].strip():
+                if not turns or line[0] != last:
+                    turns.append([])
+                turns[-1].append(line[3:].strip())
+            elif not line and turns and last == "A":
+                dialogues.append(Everyday(tuple(map(tuple, turns))))
                 turns = []
             elif line or turns:
                 raise HeartwoodError(
-                    f"{path}: line {number}: {line[:60]!r}, expected a turn that starts with '{speaker}: '",
-                    hint="Write dialogues as 'U: ' and 'A: ' lines in turn, with an empty line after each.",
+                    f"{path}: line {number}: {line[:60]!r}, expected a turn that starts with "
+                    f"{' or '.join(map(repr, allowed if last == 'A' else ('U: ', 'A: ')))}",
+                    hint="Write dialogues as 'U: ' and 'A: ' lines, from a 'U: ' to an 'A: ', with an empty line after each.",
                 )
     if not dialogues:
         raise HeartwoodError(f"{folder}: no dialogues in *.txt", hint="Point --everyday at the folder that holds them.")

@@ -8,6 +8,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ class Recipe:
     heads: int = 6
     kv_heads: int = 2
     feed_forward: int = 1024
-    steps: int = 1800
+    steps: int = 2400
     batch_size: int = 192
     sequence_length: int = 512
     peak_rate: float = 2e-3
@@ -38,6 +39,7 @@ class Recipe:
     warmup_steps: int = 100
     weight_decay: float = 0.1
     gradient_clip: float = 1.0
+    dropout: float = 0.1
     dialogue_share_start: float = 0.45
     dialogue_share_end: float = 0.80
     evaluate_every: int = 150
@@ -117,6 +119,19 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
     return LlamaForCausalLM(config)
 
 
+def drop_block_outputs(model: LlamaForCausalLM, share: float) -> None:
+    """Let every attention and feed-forward block drop ``share`` of its output in training (Llama itself never does)."""
+
+    def drop(module: torch.nn.Module, _: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (torch.nn.functional.dropout(output[0], share, module.training), *output[1:])
+        return torch.nn.functional.dropout(output, share, module.training)
+
+    for layer in model.model.layers:
+        layer.self_attn.register_forward_hook(drop)
+        layer.mlp.register_forward_hook(drop)
+
+
 def build_optimizer(model: LlamaForCausalLM, *, peak_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """Return AdamW that decays matrices but not norms."""
     matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
@@ -173,6 +188,7 @@ def train(data: Path, out: Path, recipe: Recipe, *, device: str) -> list[dict[st
     torch.set_float32_matmul_precision("high")
     model = build_model(recipe, tokenizer)
     torch.nn.Module.to(model, device)
+    drop_block_outputs(model, recipe.dropout)
     optimizer = build_optimizer(model, peak_rate=recipe.peak_rate, weight_decay=recipe.weight_decay)
 
     out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +16,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from curation.errors import HeartwoodError
-from pipelines.base_model.prepare import SYSTEM_LINES, Dialogue, read_dialogues, read_everyday
-from pipelines.base_model.train import build_optimizer, save_checkpoint
+from pipelines.base_model.prepare import SYSTEM_LINES, Dialogue, Everyday, read_dialogues, read_everyday
+from pipelines.base_model.train import build_optimizer, drop_block_outputs, save_checkpoint
 
 EVERYDAY = Path(__file__).parent / "everyday"
 REPLAYED_SOURCES = ("self_dialogue", "topical_chat")
@@ -34,7 +33,7 @@ class TuningRecipe:
     replay_size: int = 8
     """Dialogues of the pretraining corpus beside the everyday ones of each step, against forgetting."""
     replay_tokens: int = 160
-    peak_rate: float = 6e-4
+    peak_rate: float = 4e-4
     warmup_steps: int = 20
     weight_decay: float = 0.1
     gradient_clip: float = 1.0
@@ -81,19 +80,6 @@ def summed_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> tuple[T
     return loss, int(kept.sum())
 
 
-def drop_block_outputs(model: LlamaForCausalLM, share: float) -> None:
-    """Let every attention and feed-forward block drop ``share`` of its output in training (Llama itself never does)."""
-
-    def drop(module: torch.nn.Module, _: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (torch.nn.functional.dropout(output[0], share, module.training), *output[1:])
-        return torch.nn.functional.dropout(output, share, module.training)
-
-    for layer in model.model.layers:
-        layer.self_attn.register_forward_hook(drop)
-        layer.mlp.register_forward_hook(drop)
-
-
 @torch.no_grad()
 def held_out_loss(model: LlamaForCausalLM, rows: Sequence[Sequence[int]], pad: int, *, batch: int = 64) -> float:
     """Return the mean loss of a token over ``rows``."""
@@ -107,16 +93,16 @@ def held_out_loss(model: LlamaForCausalLM, rows: Sequence[Sequence[int]], pad: i
 
 
 def batches(
-    recipe: TuningRecipe, tokenizer: PreTrainedTokenizerFast, everyday: Sequence[Dialogue], replay: Sequence[Dialogue]
+    recipe: TuningRecipe, tokenizer: PreTrainedTokenizerFast, everyday: Sequence[Everyday], replay: Sequence[Dialogue]
 ) -> Iterator[tuple[int, list[list[int]]]]:
-    """Yield for every step its epoch and rows: all everyday dialogues once an epoch, and a draw of the replayed ones.
+    """Yield for every step its epoch and rows: every everyday text at least once an epoch, and a draw of the replayed ones.
 
     Rows of like length share a step, so that little of a batch is padding.
     """
     generator = np.random.default_rng(recipe.seed)
     for epoch in range(recipe.epochs):
         rows = []
-        for dialogue in everyday:
+        for dialogue in (drawn for written in everyday for drawn in written.draw(generator)):
             spoken = generator.random() * 100 < recipe.system_percent
             line = SYSTEM_LINES[generator.integers(len(SYSTEM_LINES))]
             rows.append(encode(tokenizer, dialogue, line if spoken else None))
@@ -132,30 +118,31 @@ def batches(
 def tune(
     start: Path, data: Path, everyday: Path, out: Path, recipe: TuningRecipe, *, device: str
 ) -> list[dict[str, float | None]]:
-    """Tune the model in ``start``, keep the epoch of the best held-out loss in ``out``, and return the log.
+    """Tune the model in ``start``, keep it in ``out``, and return the log.
 
     ``out/tune_log.json`` holds the recipe and one entry for each epoch.
     """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(start)
     pad = int(tokenizer.pad_token_id)
     dialogues = read_everyday(everyday)
-    training = [dialogue for dialogue in dialogues if dialogue.percentile(0) >= recipe.held_out_percent]
-    held_out = [encode(tokenizer, d, None) for d in dialogues if d.percentile(0) < recipe.held_out_percent]
+    training = [written for written in dialogues if written.percentile >= recipe.held_out_percent]
+    kept = [written for written in dialogues if written.percentile < recipe.held_out_percent]
+    generator = np.random.default_rng(recipe.seed)
+    held_out = [encode(tokenizer, drawn, None) for written in kept for drawn in written.draw(generator)]
     replay = [d for d in read_dialogues(data / "dialogues.jsonl.xz") if d.source in REPLAYED_SOURCES and not d.held_out]
     torch.manual_seed(recipe.seed)
     model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
     torch.nn.Module.to(model, device)
     drop_block_outputs(model, recipe.dropout)
     optimizer = build_optimizer(model, peak_rate=recipe.peak_rate, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * math.ceil(len(training) / recipe.batch_size)
+    drawn_in_an_epoch = sum(max(map(len, written.turns)) for written in training)
+    steps = recipe.epochs * math.ceil(drawn_in_an_epoch / recipe.batch_size)
 
     out.mkdir(parents=True, exist_ok=True)
     log: list[dict[str, float | None]] = []
     began = time.monotonic()
-    best = math.inf
 
     def record(epoch: int, losses: list[float], tokens: int) -> None:
-        nonlocal best
         loss = round(held_out_loss(model, held_out, pad), 4)
         entry: dict[str, float | None] = {
             "epoch": epoch,
@@ -166,12 +153,9 @@ def tune(
         }
         log.append(entry)
         print(json.dumps(entry), flush=True)
-        if epoch and loss < best:
-            best = loss
-            save_checkpoint(model, out)
         document = {
             "recipe": vars(recipe),
-            "everyday_dialogues": {"training": len(training), "held_out": len(held_out)},
+            "everyday_dialogues": {"training": len(training), "held_out": len(kept)},
             "log": log,
         }
         (out / "tune_log.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -198,6 +182,7 @@ def tune(
         losses.append(loss.item())
         seen += count
     record(recipe.epochs, losses, seen)
+    save_checkpoint(model, out)
     return log
 
 
