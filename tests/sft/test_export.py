@@ -69,7 +69,8 @@ def test_plain_peft_in_a_fresh_process_gives_the_same_logits(adapter: Path, tiny
     ours, _, _ = load_model(adapter, choose("cpu", 1), "none")
     base, _, _ = load_model(tiny_base.parent / "base.json", choose("cpu", 1), "none")
     plain = _plain_logits(tmp_path, tiny_base, adapter)
-    assert torch.equal(plain, _logits(ours))
+    # Sums can be taken in another order in another process: weights lie elsewhere in memory (seen on an AMD EPYC, 5e-6).
+    assert torch.allclose(plain, _logits(ours), rtol=1e-5, atol=2e-5)
     assert not torch.allclose(plain, _logits(base), atol=1e-3)
 
 
