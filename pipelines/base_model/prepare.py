@@ -175,8 +175,7 @@ def read_everyday(folder: Path) -> list[Everyday]:
                 turns = []
             elif line or turns:
                 raise HeartwoodError(
-                    f"{path}: line {number}: {line[:60]!r}, expected a turn that starts with "
-                    f"{' or '.join(map(repr, allowed if last == 'A' else ('U: ', 'A: ')))}",
+                    f"{path}: line {number}: {line[:60]!r}, expected a turn that starts with {' or '.join(map(repr, allowed))}",
                     hint="Write dialogues as 'U: ' and 'A: ' lines, from a 'U: ' to an 'A: ', with an empty line after each.",
                 )
     if not dialogues:
