@@ -30,6 +30,7 @@ PLAIN = {
     "cp",
     "echo",
     "git",
+    "grep",
     "head",
     "mkdir",
     "printf",

@@ -138,7 +138,7 @@ def test_a_tag_that_holds_another_result_is_refused_before_any_run(scored: Proje
 
 
 def test_names_on_older_commits_go_where_a_tag_keeps_them(scored: Project) -> None:
-    old = {e.name: e for e in [run_experiment("kept", []), run_experiment("loose", [])]}
+    old = {e.name: e for e in [run_experiment("kept", []), run_experiment("loose", ["mix.esconv=0.6"])]}
     scored.run("git", "tag", "eq/mine/kept", old["kept"].commit)
     scored.run("git", "tag", "other", old["loose"].commit)
     assert drop_older("kept") == []
