@@ -150,8 +150,8 @@ def reproducible(hardware: Hardware, *, strict: bool = False) -> Iterator[None]:
     cudnn = attention.cudnn_sdp_enabled()
     if hardware.device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # cuDNN's attention gave other greedy text from run to run (18 of 200 replies; torch 2.11, H100), and takes as long
-        # as all the rest of a step to plan for a batch of another length.
+        # cuDNN's attention gave other greedy text from run to run (18 of 200 replies; torch 2.11, H100), and planning for a
+        # batch of another length took a third of a step.
         attention.enable_cudnn_sdp(False)
     torch.set_num_threads(hardware.threads)
     torch.use_deterministic_algorithms(True, warn_only=not (strict and hardware.device == "cuda"))
