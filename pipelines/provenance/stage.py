@@ -240,20 +240,21 @@ def _git(*arguments: str) -> str:
 def _record(name: str, started: float, measured: dict[str, float]) -> None:
     """Keep what varies between equal runs (time, memory, commit) out of every out.
 
-    Of the processes of one launch the first speaks for all; the process that launched them keeps what it measured.
+    Of the processes of one launch the first speaks for all; the process that launched them keeps what it measured. CPU
+    time is that of all processes, the peak of memory that of the largest one.
     """
     if os.environ.get("RANK", "0") != "0":
         return
     path = RUNS / f"{name}.json"
     inner = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"started": 0.0}
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+    mine, waited_for = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     RUNS.mkdir(parents=True, exist_ok=True)
     record = {
         "stage": name,
         "started": round(started, 3),
         "seconds": round(time.time() - started, 3),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-        "peak_memory_mib": round(usage.ru_maxrss / 1024),
+        "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in (mine, waited_for)), 3),
+        "peak_memory_mib": round(max(mine.ru_maxrss, waited_for.ru_maxrss) / 1024),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         **measured,

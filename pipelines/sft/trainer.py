@@ -74,6 +74,7 @@ def run_trainer(
         with _plain_memory_errors(hardware):
             trainer.train(resume_from_checkpoint=recorder.resume())
         seconds = time.monotonic() - started
+    trainer.accelerator.end_training()
     return recorder.outcome(seconds)
 
 

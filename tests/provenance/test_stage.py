@@ -88,6 +88,7 @@ def main(run):
     elif os.environ["RANK"] == "0":
         Path("models").mkdir(exist_ok=True)
         Path("models/sft").write_text("trained")
+        weights = b"w" * (300 << 20)
         run.record("steps_done", 7)
 
 execute(main)
@@ -99,6 +100,7 @@ def test_what_the_first_of_several_processes_measured_is_in_the_record_of_the_st
     training.dvc("repro")
     record = json.loads((training.folder / ".heartwood/runs/sft.json").read_text())
     assert record["steps_done"] == 7
+    assert record["peak_memory_mib"] > 300, "of the process that did the work, not of the one that launched it"
     training.write("sft.py", LAUNCHING_STAGE.replace('run.record("steps_done", 7)', 'run.record("rows_done", 9)'))
     training.dvc("repro")
     record = json.loads((training.folder / ".heartwood/runs/sft.json").read_text())

@@ -42,6 +42,7 @@ def main() -> None:
                     "tokens": [s.supervised_tokens for s in result.losses],
                     "dev": [d.loss for d in result.dev_losses],
                     "resumed_at": result.outcome.resumed_at,
+                    "group_left": torch.distributed.is_initialized(),
                 }
             )
         )
