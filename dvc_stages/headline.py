@@ -6,7 +6,7 @@ from pipelines.provenance.lineage import read_json, write_json
 from pipelines.provenance.stage import Run, execute
 from pipelines.settings.evaluation import ReportParams
 
-COLUMNS = ("index", "ci_low", "ci_high", "degenerate_rate")
+COLUMNS = ("index", "ci_low", "ci_high", "degenerate_rate", "stock_opening_rate")
 
 
 def main(run: Run) -> None:

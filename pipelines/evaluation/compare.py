@@ -7,7 +7,15 @@ from itertools import combinations
 from typing import Any
 
 from curation.errors import HeartwoodError
-from pipelines.evaluation.score import DEGENERATE, RATED, UNSCORED, refuse_constant
+from pipelines.evaluation.score import (
+    DEGENERATE,
+    RATED,
+    STOCK_FROM,
+    UNSCORED,
+    StockOpening,
+    refuse_constant,
+    stock_opening,
+)
 from pipelines.evaluation.statistics import (
     ALPHA,
     Interval,
@@ -30,7 +38,8 @@ Rows = Sequence[Mapping[str, Any]]
 class Contrast:
     """One model against another: the paired numbers, the adjusted p, and what follows.
 
-    ``left_out`` counts the prompts that one side has unscored: no pair has a made-up number.
+    ``left_out`` counts the prompts that one side has unscored: no pair has a made-up number. A stock opening is None
+    for ratings that name no openings.
     """
 
     first: str
@@ -39,6 +48,7 @@ class Contrast:
     p_holm: float
     degenerate_rates: tuple[float, float]
     degenerate_rate_rose: bool
+    stock_openings: tuple[StockOpening | None, StockOpening | None]
     left_out: int
     min_effect: float
     outcome: str
@@ -46,6 +56,12 @@ class Contrast:
     def as_dict(self) -> dict[str, Any]:
         """For reports and ``--json``."""
         numbers = {k: _round(v) if isinstance(v, float) else v for k, v in asdict(self.paired).items()}
+        stock = {
+            f"stock_opening_{key}_{side}": _round(value)
+            for side, found in zip(("from", "to"), self.stock_openings, strict=True)
+            for key, value in (asdict(found) if found else {}).items()
+            if value is not None
+        }
         return {
             "from": self.first,
             "to": self.second,
@@ -54,6 +70,7 @@ class Contrast:
             "degenerate_rate_from": _round(self.degenerate_rates[0]),
             "degenerate_rate_to": _round(self.degenerate_rates[1]),
             "degenerate_rate_rose": self.degenerate_rate_rose,
+            **stock,
             "left_out": self.left_out,
             "min_effect": self.min_effect,
             "verdict": self.outcome,
@@ -70,7 +87,8 @@ class Contrast:
         return (
             f"{self.second} against {self.first}: {c.difference:+.3f} (95 % interval {c.low:+.3f} to {c.high:+.3f},"
             f" Holm-adjusted p {say_p(self.p_holm)}), {self.outcome}{enough}"
-            f"{'; its degenerate rate rose' if self.degenerate_rate_rose else ''};"
+            f"{'; its degenerate rate rose' if self.degenerate_rate_rose else ''}"
+            f"{say_stock(*self.stock_openings)};"
             f" these prompts could have shown a difference of {c.mde:.3f}"
             f"{f'; {self.left_out} prompts left out, unscored on a side' if self.left_out else ''}"
         )
@@ -143,6 +161,7 @@ def compare_ratings(
                 p,
                 (sum(sides[0]) / len(order), sum(sides[1]) / len(order)),
                 rose,
+                (stock_opening(ratings[a]), stock_opening(ratings[b])),
                 len(order) - comparison.n,
                 min_effect,
                 verdict(comparison, p, rose, min_effect),
@@ -186,6 +205,22 @@ def scored(rows: Rows, model: str) -> dict[str, float]:
         raise HeartwoodError(f"{model}: none of its {len(rows)} replies is scored", hint=_SCORE_AGAIN)
     refuse_constant([found[r["prompt_id"]] for r in rows if r["status"] == RATED], model)
     return found
+
+
+def say_share(rate: float | None) -> str:
+    """A share for people, and a dash where it is not known."""
+    return "-" if rate is None else f"{100 * rate:.1f} %"
+
+
+def say_stock(before: StockOpening | None, after: StockOpening | None) -> str:
+    """Part of a sentence: the stock openings of both sides where one of them has `STOCK_FROM` or more; else empty."""
+    rates = [found.rate if found else None for found in (before, after)]
+    if max(rate or 0.0 for rate in rates) < STOCK_FROM:
+        return ""
+    said = f"; {say_share(rates[1])} of its replies begin with the same three words (against {say_share(rates[0])})"
+    if after and after.rate >= STOCK_FROM and after.index is not None and after.others is not None:
+        said += f", index {after.index:.3f}, the others {after.others:.3f}"
+    return said
 
 
 def say_p(value: float) -> str:

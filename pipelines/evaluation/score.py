@@ -1,7 +1,8 @@
 """Scores: gates, then the judge, then means with intervals.
 
 A reply that a gate catches is ``degenerate``: index 1, and its rate is a headline of its own. What the judge cannot
-rate is ``unscored`` and enters no mean.
+rate is ``unscored`` and enters no mean. A model that begins most replies with the same words can please a judge too: the
+share of its commonest opening is the other headline.
 """
 
 import math
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from curation.errors import HeartwoodError
+from curation.records import digest
+from curation.text import words
 from pipelines.evaluation.gates import gate
 from pipelines.evaluation.ratings import MECHANISMS
 from pipelines.evaluation.statistics import detectable_difference, mean_interval
@@ -20,6 +23,13 @@ RATED, DEGENERATE, UNSCORED = "rated", "degenerate", "unscored"
 
 CONSTANT_FROM = 5
 """From so many rated replies on, one and the same index for all of them is no measurement."""
+
+OPENING_WORDS = 3
+"""So many folded words of a reply are its opening."""
+
+STOCK_FROM = 0.1
+"""From this share of one opening on, it is said beside every verdict. The commonest opening of people's replies has 0.9 % in
+EmpatheticDialogues and ESConv and 1.2 % in the embedded corpora (``tests/evaluation/test_score.py``)."""
 
 NO_RATING = "the judge gave no rating"
 
@@ -69,6 +79,18 @@ class ScoreResult:
     breakdown: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class StockOpening:
+    """The share of replies that begin with a model's commonest opening, and whether that pays with the judge.
+
+    ``index`` is the mean of the scored replies that begin so, ``others`` that of the rest; None where there are none.
+    """
+
+    rate: float
+    index: float | None
+    others: float | None
+
+
 def seeker_message(prompt: Mapping[str, Any]) -> str:
     """The message that a reply answers: the prompt's last user message."""
     content: str = next(m["content"] for m in reversed(prompt["messages"]) if m["role"] == "user")
@@ -112,6 +134,7 @@ def score_model(
             or with a rating outside its scale, and what `summarise` refuses.
     """
     pairs = match_responses(prompts, responses)
+    openings = [opening(r["text"]) for _, r in pairs]
     reasons = [gate(p["messages"], r["text"], r["finished"], r.get("special_tokens", 0)) for p, r in pairs]
     open_pairs = [(seeker_message(p), r["text"]) for (p, r), reason in zip(pairs, reasons, strict=True) if not reason]
     ratings = list(judge.rate(open_pairs))
@@ -122,18 +145,36 @@ def score_model(
         )
     answered = iter(zip(open_pairs, ratings, strict=True))
     rows = []
-    for (prompt, _), gated in zip(pairs, reasons, strict=True):
+    for (prompt, _), gated, begins in zip(pairs, reasons, openings, strict=True):
+        known = {"prompt_id": prompt["id"], "opening": begins}
         if gated:
-            rows.append({"prompt_id": prompt["id"], "status": DEGENERATE, "reason": gated, "index": DEGENERATE_INDEX})
+            rows.append({**known, "status": DEGENERATE, "reason": gated, "index": DEGENERATE_INDEX})
             continue
         pair, rating = next(answered)
         why = judge.reason(pair) if rating is None and isinstance(judge, Explains) else NO_RATING
-        rows.append(_row(prompt["id"], rating, why))
-    words = [len(r["text"].split()) for _, r in pairs]
-    summary = {**summarise(rows), "mean_words": _round(_mean(words))}
-    length = {"mean_words": _round(_mean(words)), "shortest_words": min(words), "longest_words": max(words)}
+        rows.append({**known, **_rated(prompt["id"], rating, why)})
+    lengths = [len(r["text"].split()) for _, r in pairs]
+    summary = {**summarise(rows), "mean_words": _round(_mean(lengths))}
+    length = {"mean_words": _round(_mean(lengths)), "shortest_words": min(lengths), "longest_words": max(lengths)}
     usage = {"judge_usage": judge.usage()} if isinstance(judge, Metered) else {}
     return ScoreResult(rows, summary, {**break_down(prompts, rows), "length": length, **usage})
+
+
+def opening(text: str) -> str:
+    """A reply's first `OPENING_WORDS` folded words as 12 hex digits, so that ratings hold no text; empty without words."""
+    begins = words(text)[:OPENING_WORDS]
+    return digest(begins)[:12] if begins else ""
+
+
+def stock_opening(rows: Sequence[Mapping[str, Any]]) -> StockOpening | None:
+    """The commonest opening of a model's replies; None of rows that do not name openings, as earlier versions wrote them."""
+    if not all("opening" in row for row in rows):
+        return None
+    counts = Counter(row["opening"] for row in rows if row["opening"])
+    commonest = min(counts, key=lambda begins: (-counts[begins], begins), default=None)
+    scored = [(row["opening"] == commonest, row["index"]) for row in rows if row["status"] != UNSCORED]
+    means = [_mean(values) if (values := [v for so, v in scored if so == alike]) else None for alike in (True, False)]
+    return StockOpening(counts[commonest] / len(rows) if commonest else 0.0, means[0], means[1])
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -155,6 +196,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     rated = [row for row in rows if row["status"] == RATED]
     refuse_constant([row["index"] for row in rated])
     interval = mean_interval(scored)
+    stock = stock_opening(rows)
     return {
         "index": _round(interval.mean),
         "se": _round(interval.se),
@@ -162,6 +204,7 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "ci_high": _round(interval.high),
         **{m: _round(_mean([row[m] for row in rated])) for m in MECHANISMS if rated},
         "degenerate_rate": _round(sum(row["status"] == DEGENERATE for row in rows) / len(rows)),
+        **({"stock_opening_rate": _round(stock.rate)} if stock else {}),
         "n": len(scored),
         "n_unscored": len(rows) - len(scored),
         "mde": _round(detectable_difference(math.sqrt(2 * len(scored)) * interval.se, len(scored))),
@@ -188,12 +231,11 @@ def break_down(prompts: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str,
     }
 
 
-def _row(prompt_id: str, rating: RatingLike | None, why_not: str) -> dict[str, Any]:
+def _rated(prompt_id: str, rating: RatingLike | None, why_not: str) -> dict[str, Any]:
     if rating is None:
-        return {"prompt_id": prompt_id, "status": UNSCORED, "reason": why_not}
+        return {"status": UNSCORED, "reason": why_not}
     mechanisms = checked_mechanisms(rating, f"the reply to prompt {prompt_id}")
-    row: dict[str, Any] = {"prompt_id": prompt_id, "status": RATED, "index": _round(rating.index)}
-    return row | {m: _round(value) for m, value in mechanisms.items()}
+    return {"status": RATED, "index": _round(rating.index)} | {m: _round(value) for m, value in mechanisms.items()}
 
 
 def checked_mechanisms(rating: RatingLike, what: str) -> dict[str, float]:
@@ -232,7 +274,7 @@ def count_reasons(rows: Sequence[Mapping[str, Any]], status: str = DEGENERATE) -
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return math.fsum(values) / len(values)
 
 
 def _round(value: float) -> float:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.errors import HeartwoodError
-from pipelines.evaluation.compare import Contrast, compare_ratings
+from pipelines.evaluation.compare import Contrast, compare_ratings, say_share
 from pipelines.evaluation.statistics import ALPHA, POWER, Interval, detectable_difference, power_of, prompts_needed
 from pipelines.experiments.scores import Scored, difference_of_basis, read_models, read_scored
 from pipelines.provenance.revision import Revision, open_revision
@@ -107,7 +107,7 @@ def compare_sides(
 def print_comparison(console: Console, found: Comparison) -> None:
     """The table of models, that of contrasts, and the verdicts in words."""
     table = Table(box=None, pad_edge=False)
-    for name in ("model", "index", "95 % interval", "degenerate", "words", "n", "unscored"):
+    for name in ("model", "index", "95 % interval", "degen.", "stock", "words", "n", "unscored"):
         table.add_column(name, no_wrap=True, justify="left" if name == "model" else "right")
     for side in found.sides:
         s = side.scored.summary
@@ -116,6 +116,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
             f"{s['index']:.3f}",
             f"{s['ci_low']:.3f} to {s['ci_high']:.3f}",
             f"{100 * s['degenerate_rate']:.1f} %",
+            say_share(s.get("stock_opening_rate")),
             f"{s['mean_words']:.1f}" if "mean_words" in s else "-",
             str(s["n"]),
             str(s["n_unscored"]),

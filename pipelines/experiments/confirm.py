@@ -17,6 +17,7 @@ from rich.console import Console
 from curation.errors import HeartwoodError
 from curation.jsonl import write_jsonl
 from curation.records import read_records
+from pipelines.evaluation.compare import say_share
 from pipelines.evaluation.prompts import draw_prompts
 from pipelines.evaluation.score import score_model
 from pipelines.experiments.mixture_table import say_p
@@ -235,6 +236,7 @@ def _record(
                     "dev": run.scores[choice.model].summary["index"],
                     "test": results[run.name][0].summary["index"],
                     "test_degenerate_rate": results[run.name][0].summary["degenerate_rate"],
+                    "test_stock_opening_rate": results[run.name][0].summary["stock_opening_rate"],
                 }
                 for run in runs
             ],
@@ -290,7 +292,8 @@ def print_confirmed(console: Console, record: Mapping[str, Any]) -> None:
         for run in record[side]["runs"]:
             console.print(
                 f"  {run['name']} (seed {run['training_seed']}): index {run['dev']:.3f} on dev, {run['test']:.3f} on"
-                f" test; degenerate on test {100 * run['test_degenerate_rate']:.1f} %"
+                f" test; degenerate on test {100 * run['test_degenerate_rate']:.1f} %,"
+                f" stock {say_share(run.get('test_stock_opening_rate'))}"
             )
     console.print(f"{record['prompts']['count']} prompts from test, judge {record['judge']}")
 

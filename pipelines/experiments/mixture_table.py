@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.errors import HeartwoodError
+from pipelines.evaluation.compare import say_share
 from pipelines.experiments.mixtures import MIN_SEEDS, Cell, Contrast, MixtureRow, Mixtures
 
 FORMATS = (".svg", ".png")
@@ -55,7 +56,7 @@ def _print_legend(console: Console, found: Mixtures) -> None:
 def _print_model(console: Console, found: Mixtures, model: str) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(model)
-    for heading in ("index", "seeds sd", "degen.", "difference", "Holm p"):
+    for heading in ("index", "seeds sd", "degen.", "stock", "difference", "Holm p"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for row in found.rows:
@@ -68,7 +69,8 @@ def _cells(row: MixtureRow, cell: Cell) -> list[str]:
     interval = cell.interval
     index = f"{interval.mean:.3f} ± {interval.high - interval.mean:.3f}"
     spread = f"{cell.sd_seeds:.3f}" if cell.sd_seeds is not None else "-"
-    start = [row.letter, index, spread, f"{100 * cell.degenerate_rate:.1f} %"]
+    shares = [f"{100 * cell.degenerate_rate:.1f} %", say_share(cell.stock_opening_rate)]
+    start = [row.letter, index, spread, *shares]
     c = cell.contrast
     if c is None:
         return [*start, "", "", "reference"]
@@ -96,6 +98,10 @@ def sentences(found: Mixtures) -> list[str]:
             f"± is half a 95 % interval: of an index over prompts, of a difference over paired prompts and, where both"
             f" sides have {MIN_SEEDS} training seeds, over those. Holm over all {len(contrasts)} differences."
         )
+    said.append(
+        "stock: replies that begin with the model's commonest three words, on average over trainings; of people's in the"
+        " corpora, 1 %."
+    )
     if about_mixtures:
         prompts, seeds = (
             sum(values) / len(about_mixtures)

@@ -101,12 +101,14 @@ class Cell:
     """One model under one mixture: the index over all prompts and trainings, each training's, and the contrast.
 
     ``interval`` is over prompts, after the mean over trainings; ``sd_seeds`` is the standard deviation between them.
+    ``stock_opening_rate`` is the mean over trainings, None where one of them does not say it.
     """
 
     interval: MeanInterval
     by_seed: dict[str, float]
     sd_seeds: float | None
     degenerate_rate: float
+    stock_opening_rate: float | None
     contrast: Contrast | None
 
 
@@ -310,6 +312,7 @@ class ModelValues:
         self.index = [s.index() for s in scored]
         self.broken = [s.degenerate() for s in scored]
         self.ids = sorted(set.intersection(*(set(i) for i in self.index)))
+        self.stock = [s.summary.get("stock_opening_rate") for s in scored]
         self.matrix = np.array([[run[i] for i in self.ids] for run in self.index])
         self.interval = mean_interval(self.matrix.mean(axis=0))
 
@@ -321,11 +324,13 @@ class ModelValues:
         """These ratings as a cell of the table."""
         means = self.matrix.mean(axis=1)
         every = self.rates(sorted(self.broken[0]))
+        stock = [rate for rate in self.stock if rate is not None]
         return Cell(
             self.interval,
             {_distinct(self.seeds, n): float(mean) for n, mean in enumerate(means)},
             float(means.std(ddof=1)) if len(means) > 1 else None,
             sum(every) / len(every),
+            sum(stock) / len(stock) if len(stock) == len(self.stock) else None,
             contrast,
         )
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curation.errors import HeartwoodError
-from pipelines.evaluation.compare import say_p
-from pipelines.evaluation.score import DEGENERATE, UNSCORED
+from pipelines.evaluation.compare import say_p, say_stock
+from pipelines.evaluation.score import DEGENERATE, UNSCORED, StockOpening, stock_opening
 from pipelines.evaluation.statistics import (
     PairedComparison,
     Verdict,
@@ -53,6 +53,7 @@ class ScoreChange:
     p_holm: float | None
     outcome: Verdict | None
     degenerate_rate_rose: bool
+    stock_openings: tuple[StockOpening | None, StockOpening | None]
     why_not: str
     parts: dict[str, dict[str, dict[str, float]]]
     stale: tuple[str, ...]
@@ -67,6 +68,10 @@ class ScoreChange:
             "p_holm": self.p_holm,
             "verdict": self.outcome,
             "degenerate_rate_rose": self.degenerate_rate_rose,
+            "stock_opening": {
+                side: asdict(found) if found else None
+                for side, found in zip(("from", "to"), self.stock_openings, strict=True)
+            },
             "not_compared": self.why_not or None,
             "stale": list(self.stale),
             "parts": self.parts,
@@ -82,9 +87,10 @@ class ScoreChange:
             return f"{said}; {self.why_not}{old}"
         c = self.comparison
         rose = "; its degenerate rate rose" if self.degenerate_rate_rose else ""
+        stock = say_stock(*self.stock_openings)
         return (
             f"{said}, {c.difference:+.3f} (95 % interval {c.low:+.3f} to {c.high:+.3f}, Holm-adjusted p"
-            f" {say_p(self.p_holm)}), {self.outcome}{rose}; these prompts could have shown {c.mde:.3f}{old}"
+            f" {say_p(self.p_holm)}), {self.outcome}{rose}{stock}; these prompts could have shown {c.mde:.3f}{old}"
         )
 
 
@@ -173,6 +179,10 @@ def score_changes(a: Revision, b: Revision, mixtures: tuple[str | None, str | No
                 p,
                 verdict(comparison, p, rose) if comparison is not None and p is not None else None,
                 rose,
+                (
+                    stock_opening(before.ratings) if before else None,
+                    stock_opening(after.ratings) if after else None,
+                ),
                 reasons[model],
                 _parts(a, b, model) if comparison is not None else {},
                 tuple(

@@ -1,4 +1,4 @@
-"""The table of scores: every model with interval, degenerate rate and data hash."""
+"""The table of scores: every model with interval, degenerate and stock replies, and data hash."""
 
 import json
 from typing import Any
@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.errors import HeartwoodError
+from pipelines.evaluation.compare import say_share
 from pipelines.evaluation.ratings import MECHANISMS
 from pipelines.provenance.revision import Revision
 from pipelines.provenance.stage import look_up
@@ -78,7 +79,7 @@ def print_scores(
 ) -> None:
     """Print the table, what is known of the judge, then what the differences amount to."""
     table = Table(box=None, pad_edge=False)
-    for name in ("model", "index", "95 % interval", "ER", "IP", "EX", "degenerate", "n", "data hash"):
+    for name in ("model", "index", "95 % interval", "ER", "IP", "EX", "degen.", "stock", "data hash"):
         table.add_column(name, no_wrap=True, justify="left" if name in ("model", "data hash") else "right")
     for model, score in scores.items():
         table.add_row(
@@ -87,14 +88,18 @@ def print_scores(
             f"{score['ci_low']:.3f} to {score['ci_high']:.3f}",
             *(f"{score[m]:.2f}" if m in score else "-" for m in MECHANISMS),
             f"{100 * score['degenerate_rate']:.1f} %",
-            str(score["n"]),
+            say_share(score.get("stock_opening_rate")),
             score["mixture"][:12],
         )
     console.print(table)
     first = next(iter(scores.values()))
+    fewest, most = (count(score["n"] for score in scores.values()) for count in (min, max))
+    scored = f"{most}" if fewest == most else f"{fewest} to {most}"
     console.print(f"judge {first['judge']}, prompts {first['prompts'][:12]}")
-    console.print("index 1 to 5 (a degenerate reply: 1); ER, IP, EX: emotional reactions,")
-    console.print("interpretations, explorations, each 0 to 2")
+    console.print(
+        f"index 1 to 5 (a degenerate reply: 1) over {scored} replies; ER, IP, EX: emotional reactions, interpretations,"
+        " explorations, each 0 to 2; stock: replies that begin with the model's commonest three words"
+    )
     for line in say_agreement(judge or {}):
         console.print(line)
     for contrast in contrasts:

@@ -180,6 +180,35 @@ def test_plans_agree_with_each_other_and_refuse_nonsense() -> None:
         plan(1.0, "given", difference=1e-9, prompts=None)
 
 
+def opened(values: Sequence[float | None], alike: int) -> list[dict[str, Any]]:
+    """Rows of which the first ``alike`` begin with the same words."""
+    return [{**row, "opening": "same" if n < alike else f"{n}"} for n, row in enumerate(rows(values))]
+
+
+def test_stock_openings_are_said_beside_the_verdict() -> None:
+    few, many = opened(varied(), 2), opened(varied(0.5), 30)
+    contrast = compare_ratings({"base": few, "sft": many}, 0)[0]
+    assert contrast.outcome == "improved"
+    few_words = "75.0 % of its replies begin with the same three words (against 5.0 %), index 3.007, the others 3.000"
+    assert few_words in contrast.sentence
+    said = contrast.as_dict()
+    assert (said["stock_opening_rate_from"], said["stock_opening_rate_to"]) == (0.05, 0.75)
+    backwards = compare_ratings({"sft": many, "base": few}, 0)[0]
+    assert "5.0 % of its replies begin with the same three words (against 75.0 %);" in backwards.sentence
+
+
+def test_what_people_do_too_is_no_stock_opening() -> None:
+    contrast = compare_ratings({"base": opened(varied(), 1), "sft": opened(varied(0.5), 3)}, 0)[0]
+    assert "begin with" not in contrast.sentence
+
+
+def test_ratings_without_openings_are_compared_and_say_nothing_of_them() -> None:
+    contrast = compare_ratings({"base": rows(varied()), "sft": opened(varied(0.5), 40)}, 0)[0]
+    assert "100.0 % of its replies begin with the same three words (against -)" in contrast.sentence
+    assert "stock_opening_rate_from" not in contrast.as_dict()
+    assert "begin with" not in compare_ratings({"a": rows(varied()), "b": rows(varied(0.5))}, 0)[0].sentence
+
+
 def written(project: Project, model: str, values: Sequence[float | None], **changed: str) -> None:
     scored = [v for v in values if v is not None]
     summary = {

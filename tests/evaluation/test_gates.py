@@ -1,16 +1,13 @@
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.sources import parse
-from curation.sources.official import fetch_local, write_files
-from curation.sources.quarantine import Quarantined
 from curation.text import fold
 from pipelines.evaluation.gates import REASONS, gate, is_echo, is_repetition_loop, leaks
 from pipelines.evaluation.language import is_other_language
+from tests.people import replies
 
 SYSTEM = "You are a kind and attentive listener."
 USER = "My landlord gave us two weeks to leave and I have no idea where we will go."
@@ -138,22 +135,6 @@ def test_a_reply_in_the_users_own_language_passes_and_english_to_it_does_not() -
 
 def rate_of_other_language(pairs: list[tuple[str, str]]) -> float:
     return sum(is_other_language(reply, heard) for heard, reply in pairs) / len(pairs)
-
-
-def replies(location: Path, folder: Path) -> list[tuple[str, str]]:
-    """(what was heard, the reply) of every assistant turn of both dialogue corpora."""
-    found = []
-    for name in ("empathetic_dialogues", "esconv"):
-        write_files(fetch_local(name, location), folder / name)
-        for item in parse(name, folder / name, name):
-            if isinstance(item, Quarantined):
-                continue
-            found += [
-                (heard.text, said.text)
-                for heard, said in pairwise(item.conversation.turns)
-                if heard.role == "user" and said.role == "assistant"
-            ]
-    return found
 
 
 def test_no_reply_of_the_embedded_corpora_is_in_another_language(repo_root: Path, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation.errors import HeartwoodError
-from pipelines.evaluation.score import score_model
+from pipelines.evaluation.score import STOCK_FROM, StockOpening, opening, score_model, stock_opening, summarise
 from pipelines.evaluation.statistics import detectable_difference
+from tests.people import replies
 
 TEXTS = (
     "The boiler broke again and the landlord will not answer.",
@@ -86,6 +90,72 @@ def test_the_summary_is_flat_short_and_holds_no_text() -> None:
     assert json.loads(written)[0][0]["prompt_id"] == "p0"
     assert result.summary["ci_low"] < result.summary["index"] < result.summary["ci_high"]
     assert {name: group["n"] for name, group in result.breakdown["by_emotion"].items()} == {"angry": 2, "sad": 2}
+
+
+def test_the_share_of_the_commonest_opening_is_a_headline() -> None:
+    alike = ("I'm sorry, that is hard.", "i m sorry to hear about the knee", "I'M SORRY!")
+    result = score_model(prompts(), responses(*alike, REPLIES[0]), FixedJudge())
+    assert result.summary["stock_opening_rate"] == 0.75
+    assert len({row["opening"] for row in result.rows}) == 2
+    with_echo = score_model(prompts(), responses(TEXTS[0], TEXTS[0], REPLIES[2], ""), FixedJudge())
+    assert [row["status"] for row in with_echo.rows] == ["degenerate", "rated", "rated", "degenerate"]
+    assert with_echo.summary["stock_opening_rate"] == 0.5
+
+
+def rated(begins: str, index: float) -> dict[str, Any]:
+    return {"opening": begins, "status": "rated", "index": index}
+
+
+def test_what_the_commonest_opening_earns_stands_beside_what_the_others_earn() -> None:
+    rows = [rated("a", 3.0), rated("a", 2.0), rated("b", 1.5), {"opening": "a", "status": "unscored"}]
+    assert stock_opening(rows) == StockOpening(0.75, 2.5, 1.5)
+    assert stock_opening(rows[:2]) == StockOpening(1.0, 2.5, None)
+    assert stock_opening([rated("", 1.0)] * 2) == StockOpening(0.0, None, 1.0)
+    tie = [rated("d", 4.0), rated("c", 2.0)]
+    assert stock_opening(tie) == stock_opening(tie[::-1]) == StockOpening(0.5, 2.0, 4.0)
+
+
+def people_begin_alike(location: Path, folder: Path) -> float:
+    found = stock_opening([rated(opening(said), 2.0) for _, said in replies(location, folder)])
+    assert found is not None
+    return found.rate
+
+
+def test_people_do_not_begin_alike_in_the_embedded_corpora(repo_root: Path, tmp_path: Path) -> None:
+    assert people_begin_alike(repo_root / "data" / "embedded", tmp_path) == pytest.approx(0.012, abs=5e-4)
+    assert STOCK_FROM > 0.05
+
+
+@pytest.mark.real_data
+def test_people_do_not_begin_alike_in_the_real_corpora(real_data: Path, tmp_path: Path) -> None:
+    assert people_begin_alike(real_data, tmp_path) == pytest.approx(0.0086, abs=5e-5)
+
+
+def test_replies_without_words_have_no_opening_in_common() -> None:
+    assert opening("") == opening(" ... \U0001f642") == ""
+    rows = score_model(prompts(), responses("", "...", REPLIES[2], REPLIES[3]), FixedJudge()).rows
+    found = stock_opening(rows)
+    assert found is not None
+    assert found.rate == 0.25
+
+
+def test_ratings_of_an_earlier_version_name_no_openings() -> None:
+    rows = score_model(prompts(), responses(*REPLIES), FixedJudge()).rows
+    assert summarise(rows)["stock_opening_rate"] == 0.25
+    earlier = [{k: v for k, v in row.items() if k != "opening"} for row in rows]
+    assert "stock_opening_rate" not in summarise(earlier)
+    assert stock_opening(earlier) is None
+
+
+@given(st.lists(st.sampled_from(["a b c d", "A, b: c", "a b", "d e f g", "", "!"]), min_size=1, max_size=12))
+def test_the_commonest_opening_is_counted_in_any_order(texts: list[str]) -> None:
+    rows = [rated(opening(text), 1.0 + place) for place, text in enumerate(texts)]
+    folded = [" ".join(text.lower().replace(",", "").replace(":", "").split()[:3]).strip("!") for text in texts]
+    most = max((folded.count(begins) for begins in folded if begins), default=0)
+    found = stock_opening(rows)
+    assert found is not None
+    assert found == stock_opening(rows[::-1])
+    assert found.rate == most / len(texts)
 
 
 def test_truncated_replies_and_hidden_tokens_are_degenerate() -> None:

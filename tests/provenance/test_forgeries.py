@@ -86,6 +86,17 @@ def hide_degenerate(lab: Lab) -> None:
     lab.agree_score("sft-100")
 
 
+def hide_stock_openings(lab: Lab) -> None:
+    """Every reply begins in its own way, as its ratings say; means, reports and lock with it."""
+
+    def change(rows: list[dict]) -> None:
+        for number, row in enumerate(rows):
+            row["opening"] = f"{number:012x}"
+
+    lab.edit_rows(RATINGS, change)
+    lab.agree_score("sft-100")
+
+
 def other_inputs(lab: Lab) -> None:
     inputs = read_json(Path(DETAIL))["inputs"]
     inputs[RESPONSES]["md5"] = "0" * 32
@@ -423,6 +434,7 @@ FORGERIES = [
     Forgery("a raw file outside removed", remove_raw, "data", "stale", "raw:goemotions", "train.tsv"),
     Forgery("ratings, means and lock", consistent_ratings, "rescore", "broken", RATINGS, "the recorded judge gives"),
     Forgery("a degenerate reply hidden", hide_degenerate, "rescore", "broken", RATINGS),
+    Forgery("stock openings hidden", hide_stock_openings, "rescore", "broken", RATINGS, "the recorded judge gives"),
     Forgery("the mean length", then_relock(higher(SCORE, "mean_words"), SCORE), "rescore", "broken",
             f"{SCORE}:mean_words", "the responses give"),
     Forgery("a breakdown, lock agrees", other_emotions, "rescore", "broken", f"{DETAIL}:by_emotion.sad.index"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipelines.evaluation.compare import say_share
 from pipelines.evaluation.ratings import MECHANISMS
 from pipelines.layout import BASE, DEV_EXAMPLES, MIXTURE, PROMPTS
 from pipelines.provenance.export.facts import VERIFIED, WEIGHTS, Adapter, Facts
@@ -17,7 +18,7 @@ from pipelines.provenance.export.licences import JUDGE, RollUp
 from pipelines.provenance.export.statement import PREDICATE_TYPE
 from pipelines.provenance.lineage import input_md5
 
-SCHEME = "cards-v1"
+SCHEME = "cards-v2"
 _LABELS_SHOWN = 12
 
 
@@ -263,6 +264,7 @@ def _scores(facts: Facts, models: Iterable[str]) -> list[str]:
                 f"{score['ci_low']:.3f} to {score['ci_high']:.3f}",
                 *(f"{score[m]:.2f}" if m in score else "" for m in MECHANISMS),
                 f"{100 * score['degenerate_rate']:.1f} %" + (f" ({_pairs(reasons)})" if reasons else ""),
+                say_share(score.get("stock_opening_rate")),
                 str(score["n"]),
                 checked.verdict if checked else "not checked",
             )
@@ -283,13 +285,15 @@ def _scores(facts: Facts, models: Iterable[str]) -> list[str]:
         "interpretations",
         "explorations",
         "degenerate",
+        "stock",
         "n",
         "verdict",
     )
     return [
         _table(head, rows),
         f"Judge: `{facts.scores[shown[0]]['judge']}`. The index runs from 1 to 5 (a degenerate reply: 1); the three"
-        " mechanisms from 0 to 2. Nobody rated their sum: it is no 5-point rubric of empathy.",
+        " mechanisms from 0 to 2. Nobody rated their sum: it is no 5-point rubric of empathy. Stock: the share of replies"
+        " that begin with the model's commonest three words.",
         f"The judge's agreement with people (quadratic-weighted kappa): {'; '.join(agreement)}." if agreement else "",
         *_bullets(contrasts),
         "The column verdict is what `heartwood verify` said when this was made.",

@@ -7,7 +7,7 @@ cannot find in a release that is not signed: a rewrite in which everything agree
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 from curation.errors import HeartwoodError
 from curation.examples import content_digest
 from curation.jsonl import read_jsonl
+from pipelines.evaluation.score import summarise
 from pipelines.layout import MIXTURE
 from pipelines.provenance.export import cards, croissant, statement
 from pipelines.provenance.export.facts import (
@@ -232,26 +233,15 @@ def _check_score(checks: _Checks, facts: Facts, model: str) -> None:
             message = f"the score names {key} {score[key]}, {producer} wrote {wrote}"
             checks.hold(score[key] in (wrote, "none"), stage, f"{path}:{key}", message, loose)
     rows = read_jsonl(facts.folder / f"reports/eq/{model}.ratings.jsonl")
-    for key, value in summary_of(rows).items():
+    try:
+        given = summarise(rows)
+    except HeartwoodError as error:
+        checks.fault("broken", stage, path, f"its ratings give no score: {error}")
+        return
+    for key, value in given.items():
         recorded = score.get(key)
         near = isinstance(recorded, int | float) and abs(recorded - value) <= _NEAR
         checks.hold(near, stage, f"{path}:{key}", f"{path}: {key} is {recorded}, its ratings give {value}")
-
-
-def summary_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The numbers of a score that its ratings alone give."""
-    from pipelines.evaluation.ratings import MECHANISMS
-    from pipelines.evaluation.score import DEGENERATE, RATED, UNSCORED
-    from pipelines.evaluation.statistics import mean_interval
-
-    rows = list(rows)
-    scored = [row["index"] for row in rows if row["status"] != UNSCORED]
-    rated = [row for row in rows if row["status"] == RATED]
-    interval = mean_interval(scored)
-    found = {"index": interval.mean, "se": interval.se, "ci_low": interval.low, "ci_high": interval.high}
-    found |= {m: sum(row[m] for row in rated) / len(rated) for m in MECHANISMS if rated}
-    found["degenerate_rate"] = sum(row["status"] == DEGENERATE for row in rows) / len(rows)
-    return {k: round(v, 6) for k, v in found.items()} | {"n": len(scored), "n_unscored": len(rows) - len(scored)}
 
 
 def _check_inputs(

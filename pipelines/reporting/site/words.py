@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.evaluation.score import STOCK_FROM
+
 HEADLINES = {
     "verified": (
         "Verified",
@@ -74,6 +76,7 @@ def plainly(contrast: Mapping[str, Any]) -> str:
     size, low, high = contrast["difference"], contrast["low"], contrast["high"]
     signed = [f"{value:+.2f}".replace("-", "−") for value in (size, low, high)]
     counts = f"{contrast['up']} replies scored higher, {contrast['down']} lower, {contrast['same']} the same"
+    begin = _say_stock(contrast)
     p = contrast["p_holm"]
     tested = f"adjusted p {'under 0.001' if p < 0.001 else f'{p:.3f}'}"
     if contrast["verdict"] == "inconclusive":
@@ -83,11 +86,24 @@ def plainly(contrast: Mapping[str, Any]) -> str:
         return (
             f"Inconclusive: the average differs by {signed[0]}, but the true difference may lie anywhere from {signed[1]}"
             f" to {signed[2]} ({tested}).{rose} These {contrast['n']} prompts could have shown a difference of"
-            f" {contrast['mde']:.2f}. {counts}."
+            f" {contrast['mde']:.2f}. {counts}.{begin}"
         )
     way = "higher" if size > 0 else "lower"
     near, far = sorted((abs(low), abs(high)))
     return (
         f"On average {abs(size):.2f} {way}, and very likely between {near:.2f} and {far:.2f} {way}"
-        f" (95 % interval; {tested}). {counts}."
+        f" (95 % interval; {tested}). {counts}.{begin}"
+    )
+
+
+def _say_stock(contrast: Mapping[str, Any]) -> str:
+    """How many replies of the later model begin alike, where either model's share is far above that of people."""
+    before, after = (contrast.get(f"stock_opening_rate_{side}") for side in ("from", "to"))
+    if before is None or after is None or max(before, after) < STOCK_FROM:
+        return ""
+    means = [contrast.get(f"stock_opening_{key}_to") for key in ("index", "others")]
+    pays = f" Their average is {means[0]:.2f}, that of its other replies {means[1]:.2f}." if None not in means else ""
+    return (
+        f" {100 * after:.0f} % of its replies begin with the same three words, of the other model's {100 * before:.0f} %;"
+        f" of people's in the corpora, 1 %.{pays}"
     )
