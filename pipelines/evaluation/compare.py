@@ -219,7 +219,7 @@ def say_stock(before: StockOpening | None, after: StockOpening | None) -> str:
         return ""
     said = f"; {say_share(rates[1])} of its replies begin with the same three words (against {say_share(rates[0])})"
     if after and after.rate >= STOCK_FROM and after.index is not None and after.others is not None:
-        said += f", index {after.index:.3f}, the others {after.others:.3f}"
+        said += f": their index {after.index:.3f}, that of the others {after.others:.3f}"
     return said
 
 
