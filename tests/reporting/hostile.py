@@ -121,10 +121,19 @@ def _models(folder: Path) -> None:
         ]
         write_jsonl(ratings, folder / f"reports/eq/{model}.ratings.jsonl")
         score = {"index": 2.0 + place, "se": 0.1, "ci_low": 1.9, "ci_high": 2.1 + place, "degenerate_rate": 0.04}
+        score |= {"stock_opening_rate": 0.04 + 0.6 * place}
         score |= {**rated, "n": 24, "mean_words": 9.0, "judge": text(0), "mixture": "none", "prompts": "p"}
         detail = {"by_source": {SOURCE: {"index": 2.0, "n": 24}}, "degenerate_by_reason": {"echo": 1}, "inputs": {}}
         dump(folder / f"reports/eq/{model}.json", score)
         dump(folder / f"reports/eq/{model}.detail.json", detail)
+
+
+STOCK = {
+    "stock_opening_rate_from": 0.04,
+    "stock_opening_rate_to": 0.64,
+    "stock_opening_index_to": 2.4,
+    "stock_opening_others_to": 1.8,
+}
 
 
 def contrast(verdict: str, difference: float, low: float, high: float, **more: Any) -> dict[str, Any]:
@@ -154,7 +163,7 @@ def _reports(folder: Path, pairs: int) -> None:
         "unexpected_rows": 2,
     }
     dump(folder / "reports/validation.json", {text(1): {**suite, "success": False, "expectations": [failed]}})
-    dump(folder / "reports/comparison.json", {"contrasts": [contrast("inconclusive", 0.02, -0.2, 0.24)]})
+    dump(folder / "reports/comparison.json", {"contrasts": [contrast("inconclusive", 0.02, -0.2, 0.24, **STOCK)]})
     curve = [{"step": n, "loss": 5.0 - n / 10, "learning_rate": 0.001, "tokens": 9} for n in range(1, 20)]
     dev = [{"step": n, "dev_loss": 5.0} for n in (0, 10, 20)]
     summary = {"verdict": "overfitting", "evidence": text(6), "best_step": 10, "rise": 0.123456, "device": text(7)}

@@ -22,7 +22,7 @@ from pipelines.reporting.site.text import closest, differences, visible
 from pipelines.reporting.site.words import plainly
 from pipelines.reporting.training import read_curve, steps_before
 from tests.project import Project
-from tests.reporting.hostile import HOSTILE, MODELS, OVERRIDE, SOURCE, VERDICTS, build, contrast, dump
+from tests.reporting.hostile import HOSTILE, MODELS, OVERRIDE, SOURCE, STOCK, VERDICTS, build, contrast, dump
 
 WHEN = datetime(2026, 5, 4, 3, 2, tzinfo=UTC)
 WORKSPACE = Revision("workspace", "")
@@ -172,6 +172,22 @@ def test_replies_stand_beside_each_other_with_what_the_gates_said(hostile, monke
     assert [r["mechanisms"] for r in found.shown[0]["replies"]] == [[0.5, 0.5, 0.5]] * 2
     few = read_replies(Outs(WORKSPACE), MODELS, budget=3000)
     assert 0 < len(few.shown) < few.total == 24
+    assert few.openings == found.openings
+
+
+def test_how_replies_begin_is_counted_over_all_prompts(monkeypatch, tmp_path):
+    folder = build(tmp_path / "p", pairs=2)
+    path = folder / f"data/responses/{MODELS[1]}.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    said = ["That's a shame.", "THAT S A pity", "that s a \u202egood day", "", "Yes."]
+    texts = [said[n % 5] if n < 10 else f"{n} times <b>" for n in range(24)]
+    changed = [{**row, "text": text} for row, text in zip(rows, texts, strict=True)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in changed), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    found = read_replies(Outs(WORKSPACE), MODELS).openings[MODELS[1]]
+    assert found == [("that s a", 6), ("yes", 2), ("10 times b", 1), ("11 times b", 1), ("12 times b", 1)]
+    page = render(gathered(folder))
+    assert '“<bdi>that s a</bdi>” <span class="muted">6</span>' in page
 
 
 def test_a_prompt_without_a_reply_is_an_error(monkeypatch, tmp_path):
@@ -220,6 +236,11 @@ def test_differences_are_said_plainly():
     assert said.startswith("Inconclusive: the average differs by +0.02, but the true difference may lie anywhere from")
     assert "could have shown a difference of 0.30" in said
     assert "not called better" in plainly(contrast("inconclusive", 0.2, 0.1, 0.3, degenerate_rate_rose=True))
+    alike = plainly(contrast("improved", 0.4, 0.3, 0.5, **STOCK))
+    assert "64 % of its replies begin with the same three words, of the other model's 4 %" in alike
+    assert "Their average is 2.40, that of its other replies 1.80." in alike
+    few = {**STOCK, "stock_opening_rate_to": 0.05}
+    assert "begin with" not in plainly(contrast("improved", 0.4, 0.3, 0.5, **few))
     worse = plainly(contrast("worse", -0.38, -0.46, -0.29, p_holm=0.0001))
     assert worse.startswith(
         "On average 0.38 lower, and very likely between 0.29 and 0.46 lower (95 % interval; adjusted"

@@ -1,28 +1,36 @@
 """Every evaluation prompt with the replies of all models, their ratings and what the gates said."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from curation.errors import HeartwoodError
 from curation.jsonl import read_jsonl
+from curation.text import words
 from pipelines.evaluation.ratings import MECHANISMS
+from pipelines.evaluation.score import OPENING_WORDS
 from pipelines.layout import PROMPTS
 from pipelines.provenance.outs import Outs
 from pipelines.reporting.site.text import visible
 
 BUDGET = 1_500_000
 LONGEST = 1200
+OPENINGS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Replies:
-    """The prompts that a page shows with their replies, of how many, and which models there are."""
+    """The prompts that a page shows with their replies, of how many, and which models there are.
+
+    ``openings`` are each model's commonest ones, with the number of replies that begin so, of all prompts.
+    """
 
     models: list[str]
     shown: list[dict[str, Any]]
     total: int
+    openings: dict[str, list[tuple[str, int]]]
 
 
 def read_replies(outs: Outs, models: Sequence[str], budget: int = BUDGET) -> Replies:
@@ -48,7 +56,16 @@ def read_replies(outs: Outs, models: Sequence[str], budget: int = BUDGET) -> Rep
         if spent > budget:
             break
         shown.append(row)
-    return Replies(list(models), shown, len(prompts))
+    openings = {m: _openings([answers[m][p["id"]]["text"] for p in prompts]) for m in models}
+    return Replies(list(models), shown, len(prompts), openings)
+
+
+def _openings(texts: Sequence[str]) -> list[tuple[str, int]]:
+    """The commonest openings of replies, folded, the same in any order of the replies."""
+    counts = Counter(" ".join(words(text)[:OPENING_WORDS]) for text in texts)
+    counts.pop("", None)
+    found = sorted(counts.items(), key=lambda opening: (-opening[1], opening[0]))
+    return [(visible(begins), count) for begins, count in found[:OPENINGS_SHOWN]]
 
 
 def read_ratings(outs: Outs, model: str) -> dict[str, dict[str, Any]]:
