@@ -5,6 +5,7 @@ A block is fenced as ``bash``. The comment before it may say ``<!-- exit: 3 -->`
 """
 
 import importlib.util
+import logging
 import re
 import shlex
 import subprocess
@@ -124,10 +125,15 @@ def _heartwood_fault(words: list[str]) -> str | None:
 def _dvc_fault(words: list[str], root: Path) -> str | None:
     from dvc.cli import DvcParserError, parse_args
 
+    # DVC logs the fault too, to a stream that may be that of an earlier test and closed by now.
+    logger = logging.getLogger("dvc.cli.parser")
+    before, logger.disabled = logger.disabled, True
     try:
         parse_args(words)
     except (DvcParserError, SystemExit) as error:
         return f"dvc {shlex.join(words)}: {error}"
+    finally:
+        logger.disabled = before
     overrides = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("-S", "--set-param")]
     return _params_fault(overrides, root)
 

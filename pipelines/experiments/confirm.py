@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from curation.errors import HeartwoodError
 from curation.jsonl import write_jsonl
@@ -289,13 +290,21 @@ def print_confirmed(console: Console, record: Mapping[str, Any]) -> None:
     for side in ("chosen", "reference"):
         shares = ", ".join(f"{n} {100 * s:.1f} %" for n, s in record[side]["mixture"].items() if s)
         console.print(f"{side}: {shares}")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("", "seed", "index on dev", "on test", "degen.", "stock"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for side in ("chosen", "reference"):
         for run in record[side]["runs"]:
-            console.print(
-                f"  {run['name']} (seed {run['training_seed']}): index {run['dev']:.3f} on dev, {run['test']:.3f} on"
-                f" test; degenerate on test {100 * run['test_degenerate_rate']:.1f} %,"
-                f" stock {say_share(run.get('test_stock_opening_rate'))}"
+            table.add_row(
+                run["name"],
+                str(run["training_seed"]),
+                f"{run['dev']:.3f}",
+                f"{run['test']:.3f}",
+                f"{100 * run['test_degenerate_rate']:.1f} %",
+                say_share(run.get("test_stock_opening_rate")),
             )
-    console.print(f"{record['prompts']['count']} prompts from test, judge {record['judge']}")
+    console.print(table)
+    console.print(f"{record['prompts']['count']} prompts from test, judge {record['judge']}; degen. and stock on test")
 
 
 def sentence(record: Mapping[str, Any]) -> str:

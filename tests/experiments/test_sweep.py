@@ -244,6 +244,9 @@ def test_confirm_uses_test_once_and_git_remembers(swept: Project) -> None:
     shown = heartwood("confirm", best.name)
     assert "on dev +" in words(shown)
     assert "on test +0.000" in words(shown)
+    first = record["chosen"]["runs"][0]
+    broken, stock = (f"{100 * first[f'test_{kind}_rate']:.1f} %" for kind in ("degenerate", "stock_opening"))
+    assert f"{first['name']} 0 {first['dev']:.3f} {first['test']:.3f} {broken} {stock}" in words(shown)
     assert swept.run("git", "rev-parse", "HEAD").stdout == commit
     assert f"confirmed: {best.name} against proportional-1" in words(heartwood("mixtures"))
 
