@@ -18,7 +18,7 @@ JUDGE = Path("models/judge")
 
 
 def main(run: Run) -> None:
-    """Write ``reports/eq/<model>.json`` (the metric), its detail and its ratings (ids and numbers)."""
+    """Write ``reports/eq/<model>.json`` (the metric), its detail and its ratings (ids, numbers and digests)."""
     model = run.key
     responses = Path(f"data/responses/{model}.jsonl")
     lineage = read_json(Path(f"data/responses/{model}.lineage.json"))

@@ -72,7 +72,7 @@ class Metered(Protocol):
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """One row a prompt (ids and numbers, never a text), the headline numbers, and the breakdowns."""
+    """One row a prompt (ids, numbers and digests, never a text), the headline numbers, and the breakdowns."""
 
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
