@@ -6,7 +6,7 @@ from heartwood.options import Json, RevisionName, page
 
 
 def scores(revision: RevisionName = "workspace", as_json: Json = False) -> None:
-    """Show every model's score with interval, degenerate rate and data hash, and what is known of the judge.
+    """Show every model's score with interval, degenerate and stock replies, data hash, and what is known of the judge.
 
     Below the table: the judge, and what each paired difference amounts to. Works on any revision without checking it
     out, from its reports.

@@ -1,15 +1,17 @@
 """What ``heartwood judge`` says of a file: ratings, rows that could not be rated, agreement with people."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.evaluation.compare import say_share
 from pipelines.evaluation.judges.rated_file import PairFile, label_of
 from pipelines.evaluation.ratings import MECHANISMS
-from pipelines.evaluation.score import DEGENERATE, RATED, UNSCORED, Judge, Metered
+from pipelines.evaluation.score import DEGENERATE, RATED, UNSCORED, Judge, Metered, opening, stock_opening
 
 JUDGED_COLUMNS = pa.schema(
     [
@@ -33,8 +35,11 @@ def judged(
     """The whole result, JSON-able. ``in_sample``: the judge was fitted to this very file.
 
     ``rubric`` and ``method`` (how digits are read) are None for the judge that was fitted to ratings, ``usage`` (calls,
-    tokens, cost) for one that costs nothing.
+    tokens, cost) for one that costs nothing. ``stock_opening`` says how many replies begin with the same three words, and
+    what these and the others are rated.
     """
+    openings = [{**r, "opening": opening(pair.reply)} for r, pair in zip(rated, pairs.rows, strict=True)]
+    stock = stock_opening(openings)
     by_status = {s: [r for r in rated if r["status"] == s] for s in (RATED, DEGENERATE, UNSCORED)}
     scored = [r["index"] for r in rated if r["status"] != UNSCORED]
     return {
@@ -58,6 +63,7 @@ def judged(
             else None
             for m in MECHANISMS
         },
+        "stock_opening": asdict(stock) if stock else None,
         "in_sample": pairs.sha256 in card.get("data", {}).get("sha256", {}).values(),
         "agreement": dict(agreed),
         "ratings": list(rated),
@@ -91,6 +97,10 @@ def print_judged(console: Console, found: Mapping[str, Any], show: int) -> None:
     )
     if found["mean_index"] is not None:
         console.print(f"mean index {found['mean_index']:.3f} (1 to 5: a sum of three mechanisms, no 1-5 rubric)")
+    if stock := found["stock_opening"]:
+        both = stock["index"] is not None and stock["others"] is not None
+        rated = f": their index {stock['index']:.3f}, that of the others {stock['others']:.3f}" if both else ""
+        console.print(f"{say_share(stock['rate'])} of the replies begin with the same three words{rated}")
     for bad in found["unusable"][: max(show, 1)]:
         console.print(f"  row {bad['row']}: {bad['reason']}, {bad['detail']}")
     if found["agreement"]:

@@ -124,6 +124,9 @@ def test_the_verb_prints_rates_and_writes(repo_root: Path, tmp_path: Path) -> No
     assert plain.exit_code == 0
     assert found["judge"] in plain.stdout
     assert "kappa" in plain.stdout
+    alike = found["stock_opening"]
+    said = f"{100 * alike['rate']:.1f} % of the replies begin with the same three words"
+    assert said in " ".join(plain.stdout.split())
     assert max(map(len, plain.stdout.splitlines())) <= 80
     missing = CliRunner().invoke(app, ["judge", str(tmp_path / "no.csv"), *options[2:]])
     assert missing.exit_code == 1
