@@ -83,7 +83,8 @@ class ScoreResult:
 class StockOpening:
     """The share of replies that begin with a model's commonest opening, and whether that pays with the judge.
 
-    ``index`` is the mean of the scored replies that begin so, ``others`` that of the rest; None where there are none.
+    ``rate`` is 0 where no two replies begin alike. ``index`` is the mean of the scored replies that begin so, ``others`` that
+    of the rest; None where there are none.
     """
 
     rate: float
@@ -170,7 +171,7 @@ def stock_opening(rows: Sequence[Mapping[str, Any]]) -> StockOpening | None:
     """The commonest opening of a model's replies; None of rows that do not name openings, as earlier versions wrote them."""
     if not all("opening" in row for row in rows):
         return None
-    counts = Counter(row["opening"] for row in rows if row["opening"])
+    counts = {begins: n for begins, n in Counter(row["opening"] for row in rows).items() if begins and n > 1}
     commonest = min(counts, key=lambda begins: (-counts[begins], begins), default=None)
     scored = [(row["opening"] == commonest, row["index"]) for row in rows if row["status"] != UNSCORED]
     means = [_mean(values) if (values := [v for so, v in scored if so == alike]) else None for alike in (True, False)]

@@ -93,8 +93,8 @@ def print_scores(
         )
     console.print(table)
     first = next(iter(scores.values()))
-    fewest, most = (count(score["n"] for score in scores.values()) for count in (min, max))
-    scored = f"{most}" if fewest == most else f"{fewest} to {most}"
+    counts = [score["n"] for score in scores.values()]
+    scored = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
     console.print(f"judge {first['judge']}, prompts {first['prompts'][:12]}")
     console.print(
         f"index 1 to 5 (a degenerate reply: 1) over {scored} replies; ER, IP, EX: emotional reactions, interpretations,"

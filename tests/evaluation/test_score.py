@@ -111,8 +111,9 @@ def test_what_the_commonest_opening_earns_stands_beside_what_the_others_earn() -
     assert stock_opening(rows) == StockOpening(0.75, 2.5, 1.5)
     assert stock_opening(rows[:2]) == StockOpening(1.0, 2.5, None)
     assert stock_opening([rated("", 1.0)] * 2) == StockOpening(0.0, None, 1.0)
-    tie = [rated("d", 4.0), rated("c", 2.0)]
+    tie = [rated("d", 4.0), rated("c", 2.0)] * 2
     assert stock_opening(tie) == stock_opening(tie[::-1]) == StockOpening(0.5, 2.0, 4.0)
+    assert stock_opening(tie[:2]) == StockOpening(0.0, None, 3.0)
 
 
 def people_begin_alike(location: Path, folder: Path) -> float:
@@ -136,12 +137,12 @@ def test_replies_without_words_have_no_opening_in_common() -> None:
     rows = score_model(prompts(), responses("", "...", REPLIES[2], REPLIES[3]), FixedJudge()).rows
     found = stock_opening(rows)
     assert found is not None
-    assert found.rate == 0.25
+    assert found.rate == 0.0
 
 
 def test_ratings_of_an_earlier_version_name_no_openings() -> None:
     rows = score_model(prompts(), responses(*REPLIES), FixedJudge()).rows
-    assert summarise(rows)["stock_opening_rate"] == 0.25
+    assert summarise(rows)["stock_opening_rate"] == 0.0
     earlier = [{k: v for k, v in row.items() if k != "opening"} for row in rows]
     assert "stock_opening_rate" not in summarise(earlier)
     assert stock_opening(earlier) is None
@@ -151,7 +152,7 @@ def test_ratings_of_an_earlier_version_name_no_openings() -> None:
 def test_the_commonest_opening_is_counted_in_any_order(texts: list[str]) -> None:
     rows = [rated(opening(text), 1.0 + place) for place, text in enumerate(texts)]
     folded = [" ".join(text.lower().replace(",", "").replace(":", "").split()[:3]).strip("!") for text in texts]
-    most = max((folded.count(begins) for begins in folded if begins), default=0)
+    most = max((n for begins in folded if begins and (n := folded.count(begins)) > 1), default=0)
     found = stock_opening(rows)
     assert found is not None
     assert found == stock_opening(rows[::-1])
