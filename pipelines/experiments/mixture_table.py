@@ -54,8 +54,9 @@ def _print_legend(console: Console, found: Mixtures) -> None:
 
 
 def _print_model(console: Console, found: Mixtures, model: str) -> None:
+    console.print(model)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(model)
+    table.add_column("")
     for heading in ("index", "seeds sd", "degen.", "stock", "difference", "Holm p"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
